@@ -1,0 +1,115 @@
+"""Where everything of a workspace lies on this machine. Paths only: nothing is read or made here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """root: the workspace, absolute and resolved. All of `.santiago/` is private (0700)."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, root: Path | str) -> Layout:
+        return cls(Path(root).resolve())
+
+    @property
+    def id(self) -> str:
+        """Names the workspace on this machine; in environment variables of its processes too."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".santiago"
+
+    @property
+    def database(self) -> Path:
+        return self.state / "platform.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the daemon as long as it lives."""
+        return self.state / "daemon.lock"
+
+    @property
+    def binaries(self) -> Path:
+        """Binaries by digest: nothing under s6 refers to a place that can be deleted."""
+        return self.state / "bin"
+
+    @property
+    def releases(self) -> Path:
+        """The OCI layout."""
+        return self.state / "releases"
+
+    @property
+    def unpacked(self) -> Path:
+        """Read-only release directories, by digest: what instances run in."""
+        return self.state / "unpacked"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys of this workspace, 0600."""
+        return self.state / "keys"
+
+    @property
+    def scan(self) -> Path:
+        """The directory that s6-svscan watches."""
+        return self.state / "scan"
+
+    @property
+    def units(self) -> Path:
+        """Service directories of s6, one a unit."""
+        return self.state / "units"
+
+    @property
+    def logs(self) -> Path:
+        """logs/UNIT/current and its rotated files."""
+        return self.state / "logs"
+
+    @property
+    def xds(self) -> Path:
+        """What the Envoys read."""
+        return self.state / "xds"
+
+    @property
+    def prometheus(self) -> Path:
+        return self.state / "prometheus"
+
+    @property
+    def alertmanager(self) -> Path:
+        return self.state / "alertmanager"
+
+    @property
+    def owner_token(self) -> Path:
+        return self.state / "owner.token"
+
+    @property
+    def ship_log(self) -> Path:
+        return self.root / "ships-logs" / "platform"
+
+    @property
+    def runtime(self) -> Path:
+        """Sockets: a short path, since a socket's may have 107 bytes at most."""
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        parent = Path(base) if base and len(base) < 60 and Path(base).is_dir() else Path(tempfile.gettempdir())
+        if len(str(parent)) > 60:
+            parent = Path("/tmp")  # noqa: S108 - the directory below is private and checked
+        return parent / f"santiago-{os.getuid()}-{self.id}"
+
+    @property
+    def daemon_socket(self) -> Path:
+        return self.runtime / "daemon.sock"
+
+    def envoy_admin(self, name: str) -> Path:
+        """name: `envoy-a` or `envoy-b`."""
+        return self.runtime / f"{name}.sock"
+
+
+ENVOYS = ("envoy-a", "envoy-b")
+WORKSPACE_VARIABLE = "SANTIAGO_WORKSPACE_ID"

@@ -1,0 +1,48 @@
+"""An operation: one thing that was asked for, followed from the request to its proof."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from .identity import Principal
+from .proof import Proof
+from .value import Value
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"  # done, and read back: the proof is MATCH
+    UNVERIFIED = "unverified"  # done as far as is known, but it could not be read back
+    ROLLED_BACK = "rolled_back"  # undone: the state before it is live again
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        return self is not OperationState.RUNNING
+
+
+class Operation(Value):
+    """kind: the tool that was called. request: its typed arguments. log_entry: its entry in the ship's log.
+
+    progress: 0 to 1. reason: why it ended as it did, in words. logged: its log entry is completed.
+    """
+
+    id: str
+    kind: str
+    principal: Principal
+    service: str
+    environment: str
+    request: dict[str, Any]
+    state: OperationState = OperationState.RUNNING
+    phase: str = "pending"
+    progress: float = 0.0
+    reason: str = ""
+    detail: tuple[str, ...] = ()
+    proof: Proof | None = None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    log_entry: int = 0
+    logged: bool = False

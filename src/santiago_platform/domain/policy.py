@@ -1,0 +1,38 @@
+"""What a role may do. Denial is the answer when in doubt."""
+
+from __future__ import annotations
+
+from .errors import ErrorCode, PlatformError
+from .identity import Principal, Role
+
+READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation"})
+CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service"})
+OWNER_ACTIONS = frozenset({"issue_token", "stop_platform"})
+
+_ALLOWED: dict[Role, frozenset[str]] = {
+    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS,
+    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.QA: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.PM: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.ARCHITECT: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.OBSERVER: READ_ACTIONS,
+}
+
+
+def authorise(principal: Principal, action: str, *, tenant: str | None = None) -> None:
+    """Raises PlatformError(PERMISSION_DENIED) unless `principal` may do `action` on `tenant`'s things."""
+    if action not in _ALLOWED.get(principal.role, frozenset()):
+        raise PlatformError(
+            ErrorCode.PERMISSION_DENIED,
+            f"role {principal.role} may not {action}",
+            "ask a principal whose role may, or the owner for a token with another role "
+            "(`santiago token issue --role ROLE`)",
+        )
+    if tenant is not None and tenant != principal.tenant and principal.role is not Role.OWNER:
+        raise PlatformError(
+            # The same words as for a thing that does not exist: a tenant cannot name another's.
+            ErrorCode.NOT_FOUND,
+            "no such object in your tenant",
+            "read_architecture lists what there is",
+        )

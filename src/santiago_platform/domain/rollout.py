@@ -1,0 +1,348 @@
+"""The rollout: what to do next, from the stored row and what is seen. Level-triggered and pure.
+
+A rollout is a row. `desired` says which versions should run and who should get traffic in its phase;
+`decide` says which phase comes next. The reconciler makes the one so and stores the other. Nothing is
+remembered between two passes but the row, so a crash anywhere is harmless.
+
+    RELEASING -> STOPPING -> STARTING -> HOLDING -> SHIFTING -> PROVING -> SUCCEEDED
+     git ref     recreate                 on hold      | rolling: next step is STARTING
+                         \\ failed, aborted, late, DRIFT
+                          RESTORING -> REVERTING -> ROLLED_BACK | FAILED
+
+Traffic is counted in `parts`: the new version gets `shifted` of them, the old version the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from .deployment import Deployment, Version
+from .identity import Name
+from .proof import Proof, Verdict
+from .strategy import Strategy
+from .value import Value
+
+SCHEMA_VERSION = 1
+
+
+class Phase(StrEnum):
+    RELEASING = "releasing"  # the release is being built from a git ref
+    STOPPING = "stopping"  # recreate: the old version stops first
+    STARTING = "starting"  # new instances start and become ready; no traffic moves
+    HOLDING = "holding"  # ready, and waits for `promote`
+    SHIFTING = "shifting"  # traffic moves; done when every live proxy acknowledges
+    PROVING = "proving"  # probes look whether it is so
+    RESTORING = "restoring"  # the way back: the old version is brought to its full number
+    REVERTING = "reverting"  # the way back: all traffic returns to the old version, and this is proven
+    SUCCEEDED = "succeeded"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED)
+
+    @property
+    def going_back(self) -> bool:
+        return self in (Phase.RESTORING, Phase.REVERTING)
+
+
+# How long a phase may take. STARTING takes its own from the rollout.
+DEADLINES: dict[Phase, timedelta] = {
+    Phase.RELEASING: timedelta(minutes=60),
+    Phase.STOPPING: timedelta(minutes=5),
+    Phase.HOLDING: timedelta(hours=24),
+    Phase.SHIFTING: timedelta(seconds=30),
+    Phase.PROVING: timedelta(seconds=15),
+    Phase.REVERTING: timedelta(seconds=30),
+}
+
+
+class Rollout(Value):
+    """One row. epoch rises with each stored change and fences writers that lag behind.
+
+    git_ref: what to build when `new` is not known yet. old: live when it began; None on a first deploy.
+    undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
+    """
+
+    id: str
+    schema_version: int = SCHEMA_VERSION
+    operation_id: str
+    service: Name
+    environment: Name
+    tenant: Name
+    strategy: Strategy
+    git_ref: str | None = None
+    old: Version | None = None
+    new: Version | None = None
+    hold: bool = False
+    phase: Phase
+    epoch: int = 0
+    parts: Annotated[int, Field(ge=1)] = 1
+    shifted: Annotated[int, Field(ge=0)] = 0
+    moved: bool = False
+    ready_timeout_seconds: float = 60.0
+    drain_timeout_seconds: float = 30.0
+    rollback_window_seconds: float = 600.0
+    started_at: datetime
+    phase_since: datetime
+    reason: str = ""
+    detail: tuple[str, ...] = ()
+    undo_as: Phase = Phase.FAILED
+    proof: Proof | None = None
+
+    @property
+    def deadline(self) -> datetime:
+        if self.phase in (Phase.STARTING, Phase.RESTORING):
+            return self.phase_since + timedelta(seconds=self.ready_timeout_seconds)
+        return self.phase_since + DEADLINES.get(self.phase, timedelta.max / 2)
+
+
+class MessageKind(StrEnum):
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class Message(Value):
+    """What somebody tells a rollout. by: the principal's name."""
+
+    id: str
+    kind: MessageKind
+    by: str
+    reason: str = ""
+    at: datetime
+
+
+class VersionSeen(Value):
+    """How a version's instances are. running: processes that exist, ready or not. ready: by their own probe. healthy: by every live
+    proxy's. failure: why it cannot become ready, when that is certain. log_tail: its last log lines."""
+
+    running: int = 0
+    ready: int = 0
+    healthy: int = 0
+    failure: str = ""
+    log_tail: tuple[str, ...] = ()
+
+
+class Seen(Value):
+    """What a pass saw. weights: acknowledged by every live proxy; None where they do not agree yet.
+
+    not_ready_because: the best guess why the new version is not ready, for the reason of a time-out.
+    """
+
+    old: VersionSeen = VersionSeen()
+    new: VersionSeen = VersionSeen()
+    weights: dict[str, int] | None = None
+    route_error: str = ""
+    released: Version | None = None
+    release_error: str = ""
+    release_log: tuple[str, ...] = ()
+    not_ready_because: str = ""
+    proof: Proof | None = None
+
+
+class Desired(Value):
+    """replicas: how many instances of each version should run. weights: their shares of the traffic."""
+
+    replicas: tuple[tuple[Version, int], ...] = ()
+    weights: dict[str, int] = {}
+
+
+def desired(deployment: Deployment, rollout: Rollout | None, now: datetime) -> Desired:
+    """What should run and get traffic now.
+
+    Outside a rollout: the live version has all traffic, the previous one runs warm beside it for its window.
+    """
+    counts: dict[str, tuple[Version, int]] = {}
+
+    def want(version: Version | None, count: int) -> None:
+        if version is not None and count > 0:
+            known = counts.get(version.name)
+            counts[version.name] = (version, max(count, known[1] if known else 0))
+
+    warm = deployment.warm(now)
+    want(warm, warm.replicas if warm else 0)
+    if rollout is None or rollout.phase.finished:
+        live = deployment.live
+        want(live, live.replicas if live else 0)
+        return Desired(replicas=tuple(counts.values()), weights={live.name: 1} if live else {})
+    want(rollout.old, _old_replicas(rollout))
+    want(rollout.new, _new_replicas(rollout))
+    return Desired(replicas=tuple(counts.values()), weights=_weights(rollout))
+
+
+def _weights(r: Rollout) -> dict[str, int]:
+    weights: dict[str, int] = {}
+    if r.old is not None and r.shifted < r.parts:
+        weights[r.old.name] = r.parts - r.shifted
+    if r.new is not None and r.shifted > 0:
+        weights[r.new.name] = weights.get(r.new.name, 0) + r.shifted
+    return {next(iter(weights)): 1} if len(weights) == 1 else weights
+
+
+def _new_replicas(r: Rollout) -> int:
+    if r.new is None:
+        return 0
+    if r.phase.going_back:
+        if r.strategy is Strategy.RECREATE or not r.moved:
+            return 0
+        return r.new.replicas
+    match r.strategy:
+        case Strategy.BLUE_GREEN:
+            return r.new.replicas
+        case Strategy.ROLLING:
+            return min(r.new.replicas, r.shifted + (r.phase in (Phase.STARTING, Phase.HOLDING)))
+        case Strategy.RECREATE:
+            return 0 if r.phase is Phase.STOPPING else r.new.replicas
+
+
+def _old_replicas(r: Rollout) -> int:
+    if r.old is None:
+        return 0
+    if r.phase.going_back or r.phase is Phase.RELEASING:
+        return r.old.replicas
+    match r.strategy:
+        case Strategy.BLUE_GREEN:
+            return r.old.replicas
+        case Strategy.ROLLING:
+            # One stays until the new version is proven, so that the way back starts from something.
+            acknowledged = r.shifted - (r.phase is Phase.SHIFTING)
+            return max(1, math.ceil(r.old.replicas * (r.parts - acknowledged) / r.parts))
+        case Strategy.RECREATE:
+            return 0
+
+
+def begin(rollout: Rollout, now: datetime) -> Rollout:
+    """The rollout in the first phase after its release is known."""
+    assert rollout.new is not None  # noqa: S101 - callers hold a version
+    parts = rollout.new.replicas if rollout.strategy is Strategy.ROLLING else 1
+    first = rollout.model_copy(update={"parts": parts})
+    unchanged = rollout.old is not None and rollout.old.name == rollout.new.name
+    stops_first = rollout.strategy is Strategy.RECREATE and rollout.old is not None and not unchanged
+    return _enter(first, Phase.STOPPING if stops_first else Phase.STARTING, now)
+
+
+def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
+    """The rollout as it should be stored next; the same object when there is nothing to change."""
+    if rollout.phase.finished:
+        return rollout
+    if not rollout.phase.going_back:
+        for message in messages:
+            if message.kind is MessageKind.ABORT:
+                why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
+                return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
+        if failure := _failure(rollout, seen, now):
+            reason, detail = failure
+            as_ = Phase.ROLLED_BACK if rollout.moved else Phase.FAILED
+            return _go_back(rollout, reason, detail, now, undo_as=as_)
+    match rollout.phase:
+        case Phase.RELEASING:
+            if seen.released is not None:
+                return begin(rollout.model_copy(update={"new": seen.released}), now)
+        case Phase.STOPPING:
+            if seen.old.running == 0:
+                return _enter(rollout, Phase.STARTING, now)
+        case Phase.STARTING:
+            if min(seen.new.ready, seen.new.healthy) >= _new_replicas(rollout):
+                held = rollout.hold and rollout.shifted == 0
+                return _enter(rollout, Phase.HOLDING, now) if held else _shift(rollout, now)
+        case Phase.HOLDING:
+            if any(m.kind is MessageKind.PROMOTE for m in messages):
+                return _shift(rollout, now)
+        case Phase.SHIFTING:
+            if seen.weights == _weights(rollout):
+                done = rollout.shifted >= rollout.parts
+                return _enter(rollout, Phase.PROVING if done else Phase.STARTING, now)
+        case Phase.PROVING:
+            if seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
+                return _end(rollout, Phase.SUCCEEDED, seen.proof, now)
+            if now > rollout.deadline and seen.proof is not None:  # UNVERIFIABLE: DRIFT went back above
+                return _end(rollout, Phase.SUCCEEDED, seen.proof, now)
+        case Phase.RESTORING:
+            wanted = rollout.old.replicas if rollout.old else 0
+            if min(seen.old.ready, seen.old.healthy) >= wanted or now > rollout.deadline:
+                return _enter(rollout, Phase.REVERTING, now, shifted=0)
+        case Phase.REVERTING:
+            back = seen.weights == _weights(rollout)
+            proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
+            if back and proven:
+                return _end(rollout, rollout.undo_as, seen.proof, now)
+            if now > rollout.deadline:
+                why = seen.proof.summary() if seen.proof else seen.route_error or "the proxies do not agree"
+                worse = rollout.model_copy(update={"reason": f"{rollout.reason}; the way back is not proven: {why}"})
+                return _end(worse, Phase.FAILED, seen.proof, now)
+    return rollout
+
+
+def _failure(r: Rollout, seen: Seen, now: datetime) -> tuple[str, tuple[str, ...]] | None:
+    """Why the rollout cannot go on, with the last log lines; None when it can."""
+    late = now > r.deadline
+    if r.phase is Phase.RELEASING:
+        if seen.release_error:
+            return seen.release_error, seen.release_log
+        return ("the release was not built in time", seen.release_log) if late else None
+    if seen.new.failure and r.phase is not Phase.STOPPING:
+        return seen.new.failure, seen.new.log_tail
+    if r.phase is Phase.STARTING and late:
+        wanted = _new_replicas(r)
+        why = seen.not_ready_because or f"{seen.new.ready} of {wanted} instances are ready"
+        return f"not ready within {r.ready_timeout_seconds:g} s: {why}", seen.new.log_tail
+    if r.phase is Phase.HOLDING and late:
+        return "nobody promoted it in time", ()
+    if r.phase is Phase.STOPPING and late:
+        return "the old version did not stop in time", ()
+    if r.phase is Phase.SHIFTING and late:
+        return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
+    if r.phase is Phase.PROVING and late and (seen.proof is None or seen.proof.verdict is Verdict.DRIFT):
+        why = seen.proof.summary() if seen.proof else "no probe answered"
+        return f"the effect is not as claimed: {why}", seen.new.log_tail
+    return None
+
+
+def _enter(r: Rollout, phase: Phase, now: datetime, **changes: object) -> Rollout:
+    return r.model_copy(update={"phase": phase, "phase_since": now, "epoch": r.epoch + 1, **changes})
+
+
+def _shift(r: Rollout, now: datetime) -> Rollout:
+    return _enter(r, Phase.SHIFTING, now, shifted=r.shifted + 1, moved=True)
+
+
+def _go_back(r: Rollout, reason: str, detail: tuple[str, ...], now: datetime, *, undo_as: Phase) -> Rollout:
+    return _enter(r, Phase.RESTORING, now, reason=reason, detail=detail, undo_as=undo_as)
+
+
+def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollout:
+    return _enter(r, phase, now, proof=proof)
+
+
+def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deployment:
+    """The deployment after a finished rollout: the new version is live, or nothing changed."""
+    if rollout.phase is not Phase.SUCCEEDED or rollout.new is None:
+        return deployment
+    warm = rollout.strategy is Strategy.BLUE_GREEN and rollout.rollback_window_seconds > 0
+    until = now + timedelta(seconds=rollout.rollback_window_seconds) if warm else None
+    settled = deployment.after(rollout.new, now, until)
+    return settled.model_copy(
+        update={
+            "rollback_window_seconds": rollout.rollback_window_seconds,
+            "drain_timeout_seconds": rollout.drain_timeout_seconds,
+        }
+    )
+
+
+_ORDER = [Phase.RELEASING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING, Phase.SHIFTING, Phase.PROVING]
+
+
+def progress(r: Rollout) -> float:
+    """How far it is, 0 to 1, for people who wait."""
+    if r.phase.finished:
+        return 1.0
+    if r.phase.going_back:
+        return 0.9
+    within = _ORDER.index(r.phase) / len(_ORDER)
+    return round((r.shifted + within) / (r.parts + 1), 3) if r.parts > 1 else round(within, 3)

@@ -1,0 +1,47 @@
+"""Contracts with the outside, one per file, and the bundle of them that operations and loops are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .artifacts import Artifacts
+from .clock import Clock
+from .compute import Compute
+from .logs import Logs
+from .metrics import Metrics
+from .probe import Probe
+from .ship_log import ShipLog
+from .store import Store
+from .traffic import Traffic
+from .workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything of the outside that an operation or a loop may touch. `bootstrap` fills it."""
+
+    store: Store
+    ship_log: ShipLog
+    workspace: Workspace
+    artifacts: Artifacts
+    compute: Compute
+    traffic: Traffic
+    probe: Probe
+    metrics: Metrics
+    logs: Logs
+    clock: Clock
+
+
+__all__ = [
+    "Artifacts",
+    "Clock",
+    "Compute",
+    "Logs",
+    "Metrics",
+    "Ports",
+    "Probe",
+    "ShipLog",
+    "Store",
+    "Traffic",
+    "Workspace",
+]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+from ..domain.route import Endpoint
+from ..domain.value import Value
+from ..domain.workload import Instance
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"  # it runs, and is not ready yet
+    READY = "ready"
+    UNREADY = "unready"  # it runs, and was ready before
+    BACKING_OFF = "backing_off"  # it ended and will be started again
+    FAILED = "failed"  # permanent: it will not be started again
+    STOPPING = "stopping"
+
+
+class InstanceStatus(Value):
+    """An instance as the platform sees it.
+
+    endpoints: by port name, the allocated addresses. restarts: times it ended by itself since it was started.
+    reason: why it is not ready, in words ("exited with code 1", "listens on 9000, not on PORT=21004").
+    pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
+    """
+
+    instance: Instance
+    state: InstanceState
+    endpoints: dict[str, Endpoint] = {}
+    restarts: int = 0
+    reason: str = ""
+    pid: int = 0
+    started_ticks: int = 0
+
+
+class Compute(Protocol):
+    """Runs instances. Every call is idempotent, may be repeated after a crash, and returns without waiting
+    for an instance to become ready or to end. A cancelled call leaves a state that the next call mends."""
+
+    async def start(self, instance: Instance) -> None:
+        """Makes `instance` exist and be kept running: supervised, restarted with back-off.
+
+        Raises PlatformError(FAILED_PRECONDITION) where its release is missing here,
+        DATA_CORRUPT where a byte of it was changed, RESOURCE_EXHAUSTED where no port or space is left.
+        """
+
+    async def stop(self, instance_id: str) -> None:
+        """SIGTERM, after the template's grace SIGKILL, then forgets it and frees its ports. It stays listed,
+        STOPPING, while its process lives. An unknown id is no error. Its logs are kept."""
+
+    async def list(self, service: str | None = None, environment: str | None = None) -> list[InstanceStatus]:
+        """Every instance there is, by service, environment, version and index, with readiness freshly looked at."""

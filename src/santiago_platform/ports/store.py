@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from ..domain.deployment import Deployment
+from ..domain.identity import Token
+from ..domain.operation import Operation
+from ..domain.rollout import Message, Phase, Rollout
+from ..domain.value import Value
+
+T = TypeVar("T")
+
+
+class Step(Value):
+    """A line of a rollout's journal: append-only."""
+
+    rollout_id: str
+    epoch: int
+    phase: Phase
+    reason: str = ""
+    at: datetime
+
+
+class Snapshot(Protocol):
+    """A consistent view of the rows. Values are immutable; a change is a saved copy."""
+
+    def operation(self, operation_id: str) -> Operation | None: ...
+
+    def operations(
+        self,
+        *,
+        tenant: str | None = None,
+        service: str | None = None,
+        environment: str | None = None,
+        running: bool | None = None,
+        unlogged: bool | None = None,
+        limit: int = 50,
+    ) -> Sequence[Operation]:
+        """Newest first. unlogged: finished, and its log entry not completed yet."""
+
+    def rollout(self, rollout_id: str) -> Rollout | None: ...
+
+    def rollout_of(self, operation_id: str) -> Rollout | None: ...
+
+    def active_rollout(self, service: str, environment: str) -> Rollout | None: ...
+
+    def active_rollouts(self) -> Sequence[Rollout]: ...
+
+    def journal(self, rollout_id: str) -> Sequence[Step]: ...
+
+    def messages(self, rollout_id: str) -> Sequence[Message]:
+        """Those that wait in the rollout's inbox, oldest first."""
+
+    def deployment(self, service: str, environment: str) -> Deployment | None: ...
+
+    def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]: ...
+
+    def token(self, token_id: str) -> Token | None: ...
+
+    def tokens(self) -> Sequence[Token]: ...
+
+
+class Transaction(Snapshot, Protocol):
+    """A snapshot that can be changed. All of a unit is stored, or nothing."""
+
+    def save_operation(self, operation: Operation) -> None: ...
+
+    def add_rollout(self, rollout: Rollout) -> None:
+        """Raises PlatformError(CONFLICT) where the service has an active rollout in that environment: held by
+        the database, not by a look beforehand."""
+
+    def save_rollout(self, rollout: Rollout) -> None:
+        """Stores it and a journal line. Raises PlatformError(CONFLICT) unless its epoch is exactly one above the
+        stored one: the writer lags behind."""
+
+    def add_message(self, rollout_id: str, message: Message) -> None:
+        """Twice the same message id is once."""
+
+    def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None: ...
+
+    def save_deployment(self, deployment: Deployment) -> None: ...
+
+    def save_token(self, token: Token) -> None: ...
+
+
+class Store(Protocol):
+    """Holds the platform's rows durably. Units must not block and must not keep the transaction."""
+
+    async def read(self, view: Callable[[Snapshot], T]) -> T: ...
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """Runs `unit` alone among writers and returns its value once it is durable. An exception of the unit
+        undoes it alone and is raised here. Raises RESOURCE_EXHAUSTED where the disk is full, UNAVAILABLE when closed.
+        """
+
+    async def close(self) -> None: ...

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ..domain.environment import Settings
+from ..domain.workload import Template
+
+
+class Workspace(Protocol):
+    """Reads what the user keeps in git. Read anew at each call; nothing is cached that a person may edit.
+
+    Every error is a PlatformError(INVALID_ARGUMENT) whose message begins `FILE:LINE: `.
+    """
+
+    @property
+    def root(self) -> Path: ...
+
+    def settings(self) -> Settings:
+        """santiago.yaml."""
+
+    def services(self) -> list[str]:
+        """Names of the folders under services/ that hold a score.yaml."""
+
+    def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
+        """The workload `score` (the text of a score.yaml) resolved for a release and an environment.
+
+        where: names the text in errors. Raises INVALID_ARGUMENT for a file that is not Score v1b1, NOT_FOUND for
+        an environment that santiago.yaml does not have, UNSUPPORTED for what this platform cannot run.
+        """
+
+    def score(self, service: str) -> str:
+        """The text of services/NAME/score.yaml in the working tree. Raises NOT_FOUND."""
+
+    def documents(self) -> list[tuple[str, str]]:
+        """(path, text) of docs/architecture/*.md, sorted by path."""
