@@ -58,7 +58,7 @@ DEADLINES: dict[Phase, timedelta] = {
     Phase.STOPPING: timedelta(minutes=5),
     Phase.HOLDING: timedelta(hours=24),
     Phase.SHIFTING: timedelta(seconds=30),
-    Phase.PROVING: timedelta(seconds=15),
+    Phase.PROVING: timedelta(seconds=8),
     Phase.REVERTING: timedelta(seconds=30),
 }
 
@@ -66,8 +66,10 @@ DEADLINES: dict[Phase, timedelta] = {
 class Rollout(Value):
     """One row. epoch rises with each stored change and fences writers that lag behind.
 
-    git_ref: what to build when `new` is not known yet. old: live when it began; None on a first deploy.
+    git_ref: the commit to build when `new` is not known yet. replicas: of the new version.
+    old: live when it began; None on a first deploy.
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
+    proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Rollout(Value):
     git_ref: str | None = None
     old: Version | None = None
     new: Version | None = None
+    replicas: int = 1
     hold: bool = False
     phase: Phase
     epoch: int = 0
@@ -119,8 +122,11 @@ class Message(Value):
 
 
 class VersionSeen(Value):
-    """How a version's instances are. running: processes that exist, ready or not. ready: by their own probe. healthy: by every live
-    proxy's. failure: why it cannot become ready, when that is certain. log_tail: its last log lines."""
+    """How a version's instances are. running: processes that exist, ready or not. ready: by their own probe.
+
+    healthy: by every live proxy's. failure: why it cannot become ready, when that is certain. log_tail: its last
+    log lines.
+    """
 
     running: int = 0
     ready: int = 0
@@ -228,80 +234,96 @@ def begin(rollout: Rollout, now: datetime) -> Rollout:
 
 
 def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
-    """The rollout as it should be stored next; the same object when there is nothing to change."""
+    """The rollout as it should be stored next; the same object when there is nothing to change.
+
+    An abort comes first, then a failure that is certain, then progress, and only then the deadline: what was
+    done while nobody looked is not undone for being looked at late.
+    """
     if rollout.phase.finished:
         return rollout
-    if not rollout.phase.going_back:
-        for message in messages:
-            if message.kind is MessageKind.ABORT:
-                why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
-                return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
-        if failure := _failure(rollout, seen, now):
-            reason, detail = failure
-            as_ = Phase.ROLLED_BACK if rollout.moved else Phase.FAILED
-            return _go_back(rollout, reason, detail, now, undo_as=as_)
-    match rollout.phase:
-        case Phase.RELEASING:
-            if seen.released is not None:
-                return begin(rollout.model_copy(update={"new": seen.released}), now)
-        case Phase.STOPPING:
-            if seen.old.running == 0:
-                return _enter(rollout, Phase.STARTING, now)
-        case Phase.STARTING:
-            if min(seen.new.ready, seen.new.healthy) >= _new_replicas(rollout):
-                held = rollout.hold and rollout.shifted == 0
-                return _enter(rollout, Phase.HOLDING, now) if held else _shift(rollout, now)
-        case Phase.HOLDING:
-            if any(m.kind is MessageKind.PROMOTE for m in messages):
-                return _shift(rollout, now)
-        case Phase.SHIFTING:
-            if seen.weights == _weights(rollout):
-                done = rollout.shifted >= rollout.parts
-                return _enter(rollout, Phase.PROVING if done else Phase.STARTING, now)
-        case Phase.PROVING:
-            if seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
-                return _end(rollout, Phase.SUCCEEDED, seen.proof, now)
-            if now > rollout.deadline and seen.proof is not None:  # UNVERIFIABLE: DRIFT went back above
-                return _end(rollout, Phase.SUCCEEDED, seen.proof, now)
-        case Phase.RESTORING:
-            wanted = rollout.old.replicas if rollout.old else 0
-            if min(seen.old.ready, seen.old.healthy) >= wanted or now > rollout.deadline:
-                return _enter(rollout, Phase.REVERTING, now, shifted=0)
-        case Phase.REVERTING:
-            back = seen.weights == _weights(rollout)
-            proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
-            if back and proven:
-                return _end(rollout, rollout.undo_as, seen.proof, now)
-            if now > rollout.deadline:
-                why = seen.proof.summary() if seen.proof else seen.route_error or "the proxies do not agree"
-                worse = rollout.model_copy(update={"reason": f"{rollout.reason}; the way back is not proven: {why}"})
-                return _end(worse, Phase.FAILED, seen.proof, now)
-    return rollout
+    if rollout.phase.going_back:
+        return _back(rollout, seen, now)
+    for message in messages:
+        if message.kind is MessageKind.ABORT:
+            why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
+            return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
+    failed = _certain_failure(rollout, seen)
+    if failed is None:
+        onward = _onward(rollout, seen, messages, now)
+        if onward is not rollout or now <= rollout.deadline:
+            return onward
+        failed = _late(rollout, seen)
+    reason, detail = failed
+    disproved = rollout.model_copy(update={"proof": seen.proof})
+    return _go_back(disproved, reason, detail, now, undo_as=Phase.ROLLED_BACK if rollout.moved else Phase.FAILED)
 
 
-def _failure(r: Rollout, seen: Seen, now: datetime) -> tuple[str, tuple[str, ...]] | None:
-    """Why the rollout cannot go on, with the last log lines; None when it can."""
+def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
+    match r.phase:
+        case Phase.RELEASING if seen.released is not None:
+            return begin(r.model_copy(update={"new": seen.released}), now)
+        case Phase.STOPPING if seen.old.running == 0:
+            return _enter(r, Phase.STARTING, now)
+        case Phase.STARTING if min(seen.new.ready, seen.new.healthy) >= _new_replicas(r):
+            held = r.hold and r.shifted == 0
+            return _enter(r, Phase.HOLDING, now) if held else _shift(r, now)
+        case Phase.HOLDING if any(m.kind is MessageKind.PROMOTE for m in messages):
+            return _shift(r, now)
+        case Phase.SHIFTING if seen.weights == _weights(r):
+            return _enter(r, Phase.PROVING if r.shifted >= r.parts else Phase.STARTING, now)
+        case Phase.PROVING if seen.proof is not None:
+            unverifiable = seen.proof.verdict is Verdict.UNVERIFIABLE and now > r.deadline
+            if seen.proof.verdict is Verdict.MATCH or unverifiable:
+                return _end(r, Phase.SUCCEEDED, seen.proof, now)
+    return r
+
+
+def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
     late = now > r.deadline
-    if r.phase is Phase.RELEASING:
-        if seen.release_error:
-            return seen.release_error, seen.release_log
-        return ("the release was not built in time", seen.release_log) if late else None
-    if seen.new.failure and r.phase is not Phase.STOPPING:
+    if r.phase is Phase.RESTORING:
+        wanted = r.old.replicas if r.old else 0
+        if late or min(seen.old.ready, seen.old.healthy) >= wanted:
+            return _enter(r, Phase.REVERTING, now, shifted=0)
+        return r
+    proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
+    if seen.weights == _weights(r) and proven:
+        return _end(r, r.undo_as, r.proof or seen.proof, now)
+    if late:
+        why = seen.proof.summary() if seen.proof else seen.route_error or "the proxies do not agree"
+        worse = r.model_copy(update={"reason": f"{r.reason}; the way back is not proven: {why}"})
+        return _end(worse, Phase.FAILED, seen.proof, now)
+    return r
+
+
+Failure = tuple[str, tuple[str, ...]]
+
+
+def _certain_failure(r: Rollout, seen: Seen) -> Failure | None:
+    """Why it cannot go on however long one waits, with the last log lines."""
+    if r.phase is Phase.RELEASING and seen.release_error:
+        return seen.release_error, seen.release_log
+    if r.phase is not Phase.STOPPING and seen.new.failure:
         return seen.new.failure, seen.new.log_tail
-    if r.phase is Phase.STARTING and late:
-        wanted = _new_replicas(r)
-        why = seen.not_ready_because or f"{seen.new.ready} of {wanted} instances are ready"
-        return f"not ready within {r.ready_timeout_seconds:g} s: {why}", seen.new.log_tail
-    if r.phase is Phase.HOLDING and late:
-        return "nobody promoted it in time", ()
-    if r.phase is Phase.STOPPING and late:
-        return "the old version did not stop in time", ()
-    if r.phase is Phase.SHIFTING and late:
-        return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
-    if r.phase is Phase.PROVING and late and (seen.proof is None or seen.proof.verdict is Verdict.DRIFT):
-        why = seen.proof.summary() if seen.proof else "no probe answered"
-        return f"the effect is not as claimed: {why}", seen.new.log_tail
     return None
+
+
+def _late(r: Rollout, seen: Seen) -> Failure:
+    """Why a phase did not end in its time."""
+    match r.phase:
+        case Phase.RELEASING:
+            return "the release was not built in time", seen.release_log
+        case Phase.STOPPING:
+            return "the old version did not stop in time", ()
+        case Phase.HOLDING:
+            return "nobody promoted it in time", ()
+        case Phase.SHIFTING:
+            return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
+        case Phase.PROVING:
+            why = seen.proof.summary() if seen.proof else "no probe answered"
+            return f"the effect is not as claimed: {why}", seen.new.log_tail
+        case _:
+            why = seen.not_ready_because or f"{seen.new.ready} of {_new_replicas(r)} instances are ready"
+            return f"not ready within {r.ready_timeout_seconds:g} s: {why}", seen.new.log_tail
 
 
 def _enter(r: Rollout, phase: Phase, now: datetime, **changes: object) -> Rollout:

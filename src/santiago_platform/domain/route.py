@@ -11,11 +11,15 @@ from .value import Value
 
 
 class Endpoint(Value):
-    """An address that an instance listens on. instance: its id."""
+    """An address that an instance listens on. instance: its id.
+
+    draining: it gets no new requests, and stays known while those in flight end (Envoy: health_status DRAINING).
+    """
 
     instance: str
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    draining: bool = False
 
 
 class Backend(Value):

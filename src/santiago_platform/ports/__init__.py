@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .activation import Activation
 from .artifacts import Artifacts
 from .clock import Clock
 from .compute import Compute
@@ -30,9 +31,11 @@ class Ports:
     metrics: Metrics
     logs: Logs
     clock: Clock
+    activation: Activation
 
 
 __all__ = [
+    "Activation",
     "Artifacts",
     "Clock",
     "Compute",

@@ -15,3 +15,6 @@ class Clock(Protocol):
 
     def new_id(self, prefix: str) -> str:
         """A fresh name `PREFIX-...`, sortable by time, of lower-case letters and digits."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after `seconds`; of the same time as `monotonic`."""

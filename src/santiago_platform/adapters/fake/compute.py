@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...domain.route import Endpoint
+from ...domain.workload import Instance
+from ...ports.compute import InstanceState, InstanceStatus
+
+Behaviour = Callable[[Instance], InstanceStatus]
+
+
+@dataclass
+class _Row:
+    instance: Instance
+    port: int
+    pid: int
+
+
+class FakeCompute:
+    """Instances in a dictionary. They are ready at once, unless `broken` says otherwise of their release.
+
+    broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.broken: dict[str, tuple[InstanceState, str]] = {}
+        self.sabotaged = False
+        self.stopped: list[str] = []
+        self._rows: dict[str, _Row] = {}
+        self._next = 21000
+
+    async def start(self, instance: Instance) -> None:
+        if not self.sabotaged and instance.id not in self._rows:
+            self._next += 1
+            self._rows[instance.id] = _Row(instance, self._next, self._next)
+
+    async def stop(self, instance_id: str) -> None:
+        if self._rows.pop(instance_id, None) is not None:
+            self.stopped.append(instance_id)
+
+    async def list(self, service: str | None = None, environment: str | None = None) -> list[InstanceStatus]:
+        found = [
+            self._status(row)
+            for row in self._rows.values()
+            if service in (None, row.instance.template.service)
+            and environment in (None, row.instance.template.environment)
+        ]
+        return sorted(found, key=lambda s: s.instance.id)
+
+    def _status(self, row: _Row) -> InstanceStatus:
+        template = row.instance.template
+        state, reason = self.broken.get(template.release, (InstanceState.READY, ""))
+        dead = state is InstanceState.FAILED
+        return InstanceStatus(
+            instance=row.instance,
+            state=state,
+            reason=reason,
+            endpoints={
+                port.name: Endpoint(instance=row.instance.id, host="127.0.0.1", port=row.port + offset)
+                for offset, port in enumerate(template.ports)
+            },
+            pid=0 if dead else row.pid,
+            started_ticks=0 if dead else row.pid,
+        )

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...ports import Ports
+from ..system import LoopActivation
+from .clock import ManualClock
+from .compute import FakeCompute
+from .observability import FakeLogs, FakeMetrics
+from .probe import FakeProbe
+from .ship_log import FakeShipLog
+from .store import FakeStore
+from .traffic import FakeTraffic
+from .workspace import FakeArtifacts, FakeWorkspace
+
+
+@dataclass
+class FakePlatform:
+    """All fakes, wired: `ports` is what operations and loops take, the others are for a test to turn."""
+
+    workspace: FakeWorkspace = field(default_factory=FakeWorkspace)
+    clock: ManualClock = field(default_factory=ManualClock)
+    store: FakeStore = field(default_factory=FakeStore)
+    artifacts: FakeArtifacts = field(default_factory=FakeArtifacts)
+    compute: FakeCompute = field(default_factory=FakeCompute)
+    traffic: FakeTraffic = field(default_factory=FakeTraffic)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
+    logs: FakeLogs = field(default_factory=FakeLogs)
+
+    def __post_init__(self) -> None:
+        self.ship_log = FakeShipLog(self.clock)
+        self.probe = FakeProbe(self.compute, self.traffic)
+        self.ports = Ports(
+            store=self.store,
+            ship_log=self.ship_log,
+            workspace=self.workspace,
+            artifacts=self.artifacts,
+            compute=self.compute,
+            traffic=self.traffic,
+            probe=self.probe,
+            metrics=self.metrics,
+            logs=self.logs,
+            clock=self.clock,
+            activation=LoopActivation(),
+        )

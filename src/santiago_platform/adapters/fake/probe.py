@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...domain.effect import weights_text
+from ...domain.proof import Claim, Observation
+from .compute import FakeCompute
+from .traffic import FakeTraffic
+
+
+class FakeProbe:
+    """Looks at what the fakes really hold. blind: cannot look at anything."""
+
+    def __init__(self, compute: FakeCompute, traffic: FakeTraffic) -> None:
+        self.blind = False
+        self._compute = compute
+        self._traffic = traffic
+
+    async def observe(self, claims: Sequence[Claim]) -> list[Observation]:
+        return [
+            Observation(
+                subject=claim.subject,
+                value=None if self.blind else await self._look(claim.subject),
+                source="memory",
+                detail="blind" if self.blind else "",
+            )
+            for claim in claims
+        ]
+
+    async def _look(self, subject: str) -> str:
+        kind, where, *rest = subject.split(" ")
+        service, environment = where.split("/")
+        route = self._traffic.routes.get((service, environment))
+        if kind == "route":
+            return weights_text(route.weights if route else {})
+        if kind == "serves":
+            alive = {s.instance.id for s in await self._compute.list(service, environment) if s.pid}
+            serving = {
+                b.version
+                for b in (route.backends if route else ())
+                if b.weight > 0 and any(e.instance in alive for e in b.endpoints)
+            }
+            return ",".join(sorted(serving)) or "none"
+        statuses = await self._compute.list(service, environment)
+        return str(sum(s.pid != 0 and s.instance.template.version == rest[0] for s in statuses))

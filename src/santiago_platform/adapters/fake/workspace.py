@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ...domain.environment import Environment, Settings
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.release import Release
+from ...domain.workload import HttpGet, Port, Probe, Template
+
+
+class FakeWorkspace:
+    """Services with one HTTP port and a health path; the text of a score is its service's name."""
+
+    def __init__(self, services: tuple[str, ...] = ("web",), settings: Settings | None = None) -> None:
+        self.names = list(services)
+        self.current = settings or Settings(environments={"production": Environment(), "staging": Environment()})
+        self.ports: tuple[Port, ...] = (Port(name="http", target=8080),)
+
+    @property
+    def root(self) -> Path:
+        return Path("/nowhere")
+
+    def settings(self) -> Settings:
+        return self.current
+
+    def services(self) -> list[str]:
+        return sorted(self.names)
+
+    def score(self, service: str) -> str:
+        return service
+
+    def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
+        if environment not in self.current.environments:
+            raise PlatformError(ErrorCode.NOT_FOUND, f"there is no environment {environment}")
+        return Template(
+            service=score,
+            environment=environment,
+            tenant=self.current.tenant,
+            release=release,
+            command=("./run",),
+            ports=self.ports,
+            readiness=Probe(http_get=HttpGet(path="/healthz", port="http")) if self.ports else Probe(),
+        )
+
+    def documents(self) -> list[tuple[str, str]]:
+        return [("docs/architecture/web.md", "# Web\nIt serves pages.")]
+
+
+class FakeArtifacts:
+    """Every git ref is a commit, every commit builds, unless `failing` has its error."""
+
+    def __init__(self) -> None:
+        self.failing: dict[str, PlatformError] = {}
+        self.builds: list[tuple[str, str]] = []
+        self._releases: dict[str, Release] = {}
+
+    async def resolve(self, git_ref: str) -> str:
+        return hashlib.sha1(git_ref.encode(), usedforsecurity=False).hexdigest()
+
+    async def build(self, service: str, commit: str) -> Release:
+        if commit in self.failing:
+            raise self.failing[commit]
+        digest = f"sha256:{hashlib.sha256(f'{service} {commit}'.encode()).hexdigest()}"
+        if digest not in self._releases:
+            self.builds.append((service, commit))
+            self._releases[digest] = Release(
+                digest=digest,
+                service=service,
+                commit=commit,
+                committed_at=datetime(2026, 1, 1, tzinfo=UTC),
+                built_at=datetime(2026, 1, 1, tzinfo=UTC),
+                score=service,
+                local_only=True,
+                sbom=digest,
+                signed_by="fake",
+                size_bytes=1,
+            )
+        return self._releases[digest]
+
+    async def get(self, digest: str) -> Release:
+        plain = digest.removeprefix("sha256:")
+        found = [r for d, r in self._releases.items() if d.removeprefix("sha256:").startswith(plain)]
+        if len(found) != 1:
+            raise PlatformError(ErrorCode.NOT_FOUND, f"there is no release {digest}")
+        return found[0]
+
+    async def unpack(self, digest: str) -> Path:
+        return Path("/nowhere")
+
+    async def verify(self, digest: str) -> None:
+        await self.get(digest)
+
+    async def list(self, service: str | None = None) -> list[Release]:
+        return [r for r in self._releases.values() if service in (None, r.service)]
+
+    async def remove(self, digest: str) -> None:
+        self._releases.pop(digest, None)

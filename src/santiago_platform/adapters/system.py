@@ -1,0 +1,49 @@
+"""The machine's own clock, and the activation of loops within one process."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from datetime import UTC, datetime
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letters that look like digits
+
+
+class SystemClock:
+    """Implements ports.clock.Clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def new_id(self, prefix: str) -> str:
+        number = (time.time_ns() // 1_000_000 << 30) | secrets.randbits(30)
+        digits = ""
+        while number:
+            number, digit = divmod(number, 32)
+            digits = _ALPHABET[digit] + digits
+        return f"{prefix}-{digits}"
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class LoopActivation:
+    """Implements ports.activation.Activation for one waiting loop."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def activate(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+        self._event.clear()

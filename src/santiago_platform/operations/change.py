@@ -1,0 +1,129 @@
+"""The one way through of every change: recorded before, authorised, planned, recorded after.
+
+async with change(ports, principal, "deploy_service", "hello/production", request) as record:
+    ...authorise, plan, gate and store; set record.operation when it goes on after the answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal
+from ..domain.operation import Operation
+from ..domain.ship_log import Draft, EntryKind
+from ..ports import Ports
+
+
+class Record:
+    """The change's entry in the ship's log.
+
+    seq: of the opened entry. operation: its id. continues: the change goes on after the answer, so that the
+    reconciler completes the entry. outcome, body: for the completion of a change that ends with the answer.
+    """
+
+    def __init__(self, seq: int, operation: str) -> None:
+        self.seq = seq
+        self.operation = operation
+        self.continues = False
+        self.outcome = "done"
+        self.body: dict[str, Any] = {}
+
+
+@asynccontextmanager
+async def change(
+    ports: Ports, principal: Principal, action: str, subject: str, request: dict[str, Any]
+) -> AsyncIterator[Record]:
+    """Opens the entry durably before the body runs and completes it after, refused and failed changes too."""
+    operation = ports.clock.new_id("op")
+    opened = await ports.ship_log.append(
+        _draft(EntryKind.OPENED, action, principal, operation=operation, subject=subject, body={"request": request})
+    )
+    record = Record(opened.seq, operation)
+
+    async def complete(outcome: str, body: dict[str, Any]) -> None:
+        await ports.ship_log.append(
+            _draft(
+                EntryKind.COMPLETED,
+                action,
+                principal,
+                of=opened.seq,
+                operation=operation,
+                subject=subject,
+                outcome=outcome,
+                body=body,
+            )
+        )
+
+    try:
+        yield record
+    except PlatformError as exc:
+        outcome = "denied" if exc.code in (ErrorCode.PERMISSION_DENIED, ErrorCode.UNAUTHENTICATED) else "refused"
+        await complete(outcome, {"code": exc.code, "message": exc.message, "internal": exc.internal})
+        raise
+    except Exception as exc:
+        await complete("failed", {"code": ErrorCode.INTERNAL, "internal": repr(exc)})
+        raise
+    if not record.continues:
+        await complete(record.outcome, record.body)
+
+
+async def complete_operation(ports: Ports, operation: Operation) -> None:
+    """Completes the log entry of an operation that has finished. Called again after a crash, it does no harm."""
+    unfinished = {entry.seq for entry in await ports.ship_log.unfinished()}
+    if operation.log_entry in unfinished:
+        body: dict[str, Any] = {"reason": operation.reason, "detail": list(operation.detail)}
+        if operation.proof is not None:
+            body["proof"] = operation.proof.model_dump(mode="json")
+        await ports.ship_log.append(
+            _draft(
+                EntryKind.COMPLETED,
+                operation.kind,
+                operation.principal,
+                of=operation.log_entry,
+                operation=operation.id,
+                subject=f"{operation.service}/{operation.environment}",
+                outcome=operation.state,
+                body=body,
+            )
+        )
+    logged = operation.model_copy(update={"logged": True})
+    await ports.store.write(lambda tx: tx.save_operation(logged))
+
+
+async def close_interrupted(ports: Ports) -> int:
+    """At start: completes the entries whose change left nothing to go on with. Returns how many there were."""
+    closed = 0
+    for entry in await ports.ship_log.unfinished():
+        operation = await ports.store.read(lambda view, id=entry.operation: view.operation(id))  # type: ignore[misc]
+        if operation is not None:
+            continue  # its reconciler completes it
+        closed += 1
+        await ports.ship_log.append(
+            Draft(
+                kind=EntryKind.COMPLETED,
+                action=entry.action,
+                principal=entry.principal,
+                role=entry.role,
+                tenant=entry.tenant,
+                of=entry.seq,
+                operation=entry.operation,
+                subject=entry.subject,
+                outcome="interrupted",
+                body={"reason": "the platform ended before the change was stored; nothing was changed"},
+            )
+        )
+    return closed
+
+
+async def note(ports: Ports, principal: Principal, action: str, subject: str, body: dict[str, Any]) -> None:
+    """An event of the platform itself: a start, a stop, a repair."""
+    await ports.ship_log.append(_draft(EntryKind.NOTED, action, principal, subject=subject, body=body))
+
+
+def _draft(kind: EntryKind, action: str, principal: Principal, **fields: Any) -> Draft:
+    return Draft(
+        kind=kind, action=action, principal=principal.name, role=principal.role, tenant=principal.tenant, **fields
+    )

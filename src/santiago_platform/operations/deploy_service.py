@@ -1,0 +1,188 @@
+"""Deploys a release, or a git ref that is built first, to an environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..domain.deployment import Deployment, Version
+from ..domain.environment import ServiceSettings
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Name, Principal
+from ..domain.operation import Operation
+from ..domain.policy import authorise
+from ..domain.rollout import Phase, Rollout, begin
+from ..domain.strategy import Strategy
+from ..domain.value import Value
+from ..domain.workload import Template
+from ..ports import Ports
+from ..ports.store import Transaction
+from .change import change
+from .operation_view import OperationView, render
+
+Reference = Annotated[str, Field(max_length=200)]
+
+
+class DeployRequest(Value):
+    """Exactly one of release (a digest, or 12 or more of its hex digits), git_ref and from_environment (promotes
+    the release that is live there). None elsewhere means: as santiago.yaml says.
+
+    hold: stop before traffic moves, and wait for promote. dry_run: only say what would be done.
+    """
+
+    service: Name
+    environment: Name
+    release: Reference | None = None
+    git_ref: Reference | None = None
+    from_environment: Name | None = None
+    strategy: Strategy | None = None
+    replicas: Annotated[int, Field(ge=1, le=100)] | None = None
+    hold: bool = False
+    dry_run: bool = False
+
+
+async def deploy_service(ports: Ports, principal: Principal, request: DeployRequest) -> OperationView:
+    """Stores the desired state and returns at once; the rollout's loop does the rest.
+
+    Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
+    active), PERMISSION_DENIED.
+    """
+    if request.dry_run:
+        return render(*await _plan(ports, principal, request, operation_id="dry-run", log_entry=0))
+    subject = f"{request.service}/{request.environment}"
+    asked = request.model_dump(mode="json", exclude_defaults=True)
+    async with change(ports, principal, "deploy_service", subject, asked) as record:
+        operation, rollout = await _plan(ports, principal, request, operation_id=record.operation, log_entry=record.seq)
+        operation, rollout = await ports.store.write(lambda tx: _start(tx, operation, rollout))
+        record.continues = True
+    ports.activation.activate()
+    return render(operation, rollout)
+
+
+def _start(tx: Transaction, operation: Operation, rollout: Rollout) -> tuple[Operation, Rollout]:
+    """Stores both, with what is live at this very moment as the way back."""
+    deployment = tx.deployment(rollout.service, rollout.environment)
+    if deployment is None:
+        deployment = Deployment(service=rollout.service, environment=rollout.environment, tenant=rollout.tenant)
+        tx.save_deployment(deployment)
+    if rollout.old != deployment.live:
+        stale = rollout.model_copy(update={"old": deployment.live})
+        rollout = begin(stale, rollout.started_at) if stale.new is not None else stale
+    tx.add_rollout(rollout)
+    tx.save_operation(operation)
+    return operation, rollout
+
+
+async def _plan(
+    ports: Ports, principal: Principal, request: DeployRequest, *, operation_id: str, log_entry: int
+) -> tuple[Operation, Rollout]:
+    settings = ports.workspace.settings()
+    authorise(principal, "deploy_service", tenant=settings.tenant)
+    environment = settings.environments.get(request.environment)
+    if environment is None:
+        known = ", ".join(sorted(settings.environments))
+        raise PlatformError(
+            ErrorCode.NOT_FOUND,
+            f"there is no environment {request.environment}",
+            f"santiago.yaml has: {known}",
+        )
+    service_settings = environment.settings(request.service)
+    deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
+    commit, template = await _what(ports, request)
+    replicas = request.replicas or service_settings.replicas or 1
+    rollout = _rollout(ports, request, service_settings, operation_id, settings.tenant).model_copy(
+        update={
+            "old": deployment.live if deployment else None,
+            "replicas": replicas,
+            "git_ref": commit,
+            "new": Version(template=template, replicas=replicas) if template else None,
+        }
+    )
+    if rollout.new is not None:
+        rollout = begin(rollout, rollout.started_at).model_copy(update={"epoch": 0})
+    operation = Operation(
+        id=operation_id,
+        kind="deploy_service",
+        principal=principal,
+        service=request.service,
+        environment=request.environment,
+        request=request.model_dump(mode="json", exclude_defaults=True),
+        phase=rollout.phase if not request.dry_run else "planned",
+        created_at=rollout.started_at,
+        updated_at=rollout.started_at,
+        log_entry=log_entry,
+    )
+    return operation, rollout
+
+
+def _rollout(
+    ports: Ports, request: DeployRequest, settings: ServiceSettings, operation_id: str, tenant: str
+) -> Rollout:
+    now = ports.clock.now()
+    return Rollout(
+        id=ports.clock.new_id("ro"),
+        operation_id=operation_id,
+        service=request.service,
+        environment=request.environment,
+        tenant=tenant,
+        strategy=request.strategy or settings.strategy or Strategy.BLUE_GREEN,
+        hold=request.hold,
+        phase=Phase.RELEASING,
+        ready_timeout_seconds=settings.ready_timeout_seconds or 60.0,
+        drain_timeout_seconds=_or(settings.drain_timeout_seconds, 30.0),
+        rollback_window_seconds=_or(settings.rollback_window_seconds, 600.0),
+        started_at=now,
+        phase_since=now,
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+async def _what(ports: Ports, request: DeployRequest) -> tuple[str | None, Template | None]:
+    """The commit to build, or the template of a release that exists."""
+    given = [n for n in ("release", "git_ref", "from_environment") if getattr(request, n) is not None]
+    if len(given) != 1:
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"say what to deploy by exactly one of release, git_ref and from_environment, not by {given or 'none'}",
+            "git_ref HEAD builds and deploys the last commit",
+        )
+    if request.git_ref is not None:
+        if request.service not in ports.workspace.services():
+            known = ", ".join(ports.workspace.services()) or "none"
+            raise PlatformError(
+                ErrorCode.NOT_FOUND,
+                f"there is no service {request.service}",
+                f"services/NAME/score.yaml makes one; there are: {known}",
+            )
+        return await ports.artifacts.resolve(request.git_ref), None
+    digest = request.release or await _live_release(ports, request)
+    return None, await template_of(ports, digest, request.service, request.environment)
+
+
+async def _live_release(ports: Ports, request: DeployRequest) -> str:
+    source = request.from_environment or ""
+    deployment = await ports.store.read(lambda view: view.deployment(request.service, source))
+    if deployment is None or deployment.live is None:
+        raise PlatformError(
+            ErrorCode.NOT_FOUND,
+            f"nothing of {request.service} is live in {source}",
+            "deploy it there first, or give a release or a git_ref",
+        )
+    return deployment.live.template.release
+
+
+async def template_of(ports: Ports, digest: str, service: str, environment: str) -> Template:
+    """The template of a release in an environment. Raises where the release is another service's."""
+    release = await ports.artifacts.get(digest)
+    if release.service != service:
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"release {release.short} is of service {release.service}, not of {service}",
+            f"`santiago release {service}` builds one",
+        )
+    where = f"score.yaml of release {release.short}"
+    return ports.workspace.template(release.score, release=release.digest, environment=environment, where=where)

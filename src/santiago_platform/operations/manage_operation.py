@@ -1,0 +1,200 @@
+"""Follows an operation, and tells it what to do: promote, abort, roll back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Name, Principal
+from ..domain.operation import Operation, OperationState
+from ..domain.policy import authorise
+from ..domain.rollout import Message, MessageKind, Phase, Rollout
+from ..domain.value import Value
+from ..ports import Ports
+from ..ports.store import Snapshot, Transaction
+from .change import change
+from .operation_view import OperationView, view
+from .rollback_service import start_rollback
+
+Report = Callable[[float, str], Awaitable[None]]
+
+
+class OperationCommand(Value):
+    """operation: its id; or service and environment, whose newest operation is meant.
+
+    timeout_seconds: of wait. limit: of history. reason: goes to the ship's log.
+    """
+
+    action: Literal["status", "wait", "promote", "abort", "rollback", "history"]
+    operation: Annotated[str, Field(max_length=64)] | None = None
+    service: Name | None = None
+    environment: Name | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+    timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 60
+    limit: Annotated[int, Field(ge=1, le=50)] = 20
+
+
+class OperationsView(Value):
+    """Newest first."""
+
+    operations: tuple[OperationView, ...]
+
+
+async def manage_operation(
+    ports: Ports, principal: Principal, command: OperationCommand, report: Report | None = None
+) -> OperationsView:
+    """Does `command`. report(progress, message) is called at each step that a wait sees.
+
+    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to),
+    PERMISSION_DENIED.
+    """
+    match command.action:
+        case "history":
+            authorise(principal, "read_operation")
+            return await _history(ports, principal, command)
+        case "status":
+            authorise(principal, "read_operation")
+            operation = await _find(ports, principal, command)
+            return await _answer(ports, operation.id)
+        case "wait":
+            authorise(principal, "read_operation")
+            operation = await _find(ports, principal, command)
+            return await _wait(ports, operation.id, command.timeout_seconds, report)
+        case "promote" | "abort" | "rollback":
+            return await _tell(ports, principal, command)
+
+
+async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
+    subject = command.operation or f"{command.service}/{command.environment}"
+    asked = command.model_dump(mode="json", exclude_defaults=True)
+    async with change(ports, principal, f"manage_operation.{command.action}", subject, asked) as record:
+        authorise(principal, "manage_operation")
+        service, environment, operation_id = await _subject(ports, principal, command)
+        rollout = await ports.store.read(lambda v: v.active_rollout(service, environment))
+        if rollout is not None and command.operation not in (None, rollout.operation_id):
+            raise PlatformError(
+                ErrorCode.CONFLICT,
+                f"operation {rollout.operation_id} is rolling out {service}/{environment} now",
+                "wait for it, or abort it first",
+            )
+        if rollout is None:
+            if command.action != "rollback":
+                raise PlatformError(
+                    ErrorCode.FAILED_PRECONDITION,
+                    f"no rollout of {service}/{environment} is active: there is nothing to {command.action}",
+                    "action rollback takes a finished one back",
+                )
+            if operation_id is not None:
+                await _is_live(ports, operation_id, service, environment)
+            operation = await start_rollback(ports, principal, service, environment, command.reason, record)
+            operation_id = operation.id
+        else:
+            if command.action == "promote":
+                _promotable(rollout)
+            kind = MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT
+            message = Message(
+                id=record.operation, kind=kind, by=principal.name, reason=command.reason, at=ports.clock.now()
+            )
+            target = rollout.id
+
+            def post(tx: Transaction) -> None:
+                tx.add_message(target, message)
+
+            await ports.store.write(post)
+            operation_id = rollout.operation_id
+            record.outcome, record.body = "delivered", {"to": operation_id}
+    ports.activation.activate()
+    return await _answer(ports, operation_id)
+
+
+def _promotable(rollout: Rollout) -> None:
+    if not rollout.hold or rollout.moved or rollout.phase.going_back:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"operation {rollout.operation_id} does not wait for a promotion: it is {rollout.phase}",
+            "deploy_service with hold waits before traffic moves",
+        )
+
+
+async def _is_live(ports: Ports, operation_id: str, service: str, environment: str) -> None:
+    """Refuses to roll back an operation whose version is no longer the live one."""
+
+    def look(v: Snapshot) -> bool:
+        rollout, deployment = v.rollout_of(operation_id), v.deployment(service, environment)
+        live = deployment.live if deployment else None
+        made = rollout.new if rollout and rollout.phase is Phase.SUCCEEDED else None
+        return made is not None and live is not None and made.name == live.name
+
+    if not await ports.store.read(look):
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"what operation {operation_id} deployed is not live",
+            "roll back by service and environment to leave the version that is live now",
+        )
+
+
+async def _subject(ports: Ports, principal: Principal, command: OperationCommand) -> tuple[str, str, str | None]:
+    if command.operation is None and command.service and command.environment:
+        authorise(principal, "manage_operation", tenant=ports.workspace.settings().tenant)
+        return command.service, command.environment, None
+    operation = await _find(ports, principal, command)
+    return operation.service, operation.environment, operation.id
+
+
+async def _find(ports: Ports, principal: Principal, command: OperationCommand) -> Operation:
+    def look(v: Snapshot) -> Operation | None:
+        if command.operation is not None:
+            return v.operation(command.operation)
+        found = v.operations(service=command.service, environment=command.environment, limit=1)
+        return found[0] if found else None
+
+    if command.operation is None and not (command.service and command.environment):
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT,
+            "say which operation: its id, or service and environment",
+            "action history lists operations",
+        )
+    operation = await ports.store.read(look)
+    if operation is None or operation.principal.tenant != principal.tenant:
+        what = command.operation or f"{command.service}/{command.environment}"
+        raise PlatformError(ErrorCode.NOT_FOUND, f"there is no operation {what}", "action history lists operations")
+    return operation
+
+
+async def _history(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
+    def look(v: Snapshot) -> OperationsView:
+        found = v.operations(
+            tenant=principal.tenant, service=command.service, environment=command.environment, limit=command.limit
+        )
+        return OperationsView(operations=tuple(view(v, operation) for operation in found))
+
+    return await ports.store.read(look)
+
+
+async def _answer(ports: Ports, operation_id: str) -> OperationsView:
+    def look(v: Snapshot) -> OperationsView:
+        operation = v.operation(operation_id)
+        return OperationsView(operations=(view(v, operation),) if operation else ())
+
+    return await ports.store.read(look)
+
+
+async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report: Report | None) -> OperationsView:
+    """Returns once the operation has finished and its log entry is complete, or after the time-out."""
+    until = ports.clock.monotonic() + timeout_seconds
+    told = ""
+    while True:
+        operation = await ports.store.read(lambda v: v.operation(operation_id))
+        if operation is None or (operation.state is not OperationState.RUNNING and operation.logged):
+            break
+        if report is not None and operation.phase != told:
+            told = operation.phase
+            await report(operation.progress, f"{operation.service}/{operation.environment}: {told}")
+        left = until - ports.clock.monotonic()
+        if left <= 0:
+            break
+        await ports.clock.sleep(min(0.05, left))
+    return await _answer(ports, operation_id)

@@ -1,0 +1,93 @@
+"""An operation as callers see it: bounded, with what to do next."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ..domain.operation import Operation, OperationState
+from ..domain.proof import Verdict
+from ..domain.rollout import Phase, Rollout
+from ..domain.value import Value
+from ..ports.store import Snapshot
+
+DETAIL_LINES = 20
+EVIDENCE_LINES = 12
+
+
+class ProofView(Value):
+    """verdict: MATCH, DRIFT or UNVERIFIABLE. evidence: one line for each thing that was looked at."""
+
+    verdict: Verdict
+    evidence: tuple[str, ...]
+
+
+class OperationView(Value):
+    """next: what the caller may do now. detail: the last log lines of what failed (untrusted text)."""
+
+    id: str
+    kind: str
+    state: str
+    phase: str
+    progress: float
+    service: str
+    environment: str
+    by: str
+    release: str = ""
+    version: str = ""
+    previous_version: str = ""
+    reason: str = ""
+    detail: tuple[str, ...] = ()
+    proof: ProofView | None = None
+    started_at: datetime
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    next: str = ""
+
+
+def view(snapshot: Snapshot, operation: Operation) -> OperationView:
+    return render(operation, snapshot.rollout_of(operation.id))
+
+
+def render(operation: Operation, rollout: Rollout | None) -> OperationView:
+    proof = operation.proof
+    seconds = (operation.finished_at - operation.created_at).total_seconds() if operation.finished_at else None
+    return OperationView(
+        id=operation.id,
+        kind=operation.kind,
+        state=operation.state,
+        phase=operation.phase,
+        progress=operation.progress,
+        service=operation.service,
+        environment=operation.environment,
+        by=operation.principal.name,
+        release=rollout.new.template.release if rollout and rollout.new else "",
+        version=rollout.new.name if rollout and rollout.new else "",
+        previous_version=rollout.old.name if rollout and rollout.old else "",
+        reason=operation.reason[:2000],
+        detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
+        proof=ProofView(
+            verdict=proof.verdict,
+            evidence=tuple(
+                f"{e.verdict}: {e.subject} = {e.observed if e.observed is not None else e.detail or '?'}"
+                + ("" if e.verdict is Verdict.MATCH else f", expected {e.expected}")
+                + f" (asked {e.source})"
+                for e in proof.evidence[:EVIDENCE_LINES]
+            ),
+        )
+        if proof
+        else None,
+        started_at=operation.created_at,
+        finished_at=operation.finished_at,
+        seconds=round(seconds, 3) if seconds is not None else None,
+        next=_next(operation, rollout),
+    )
+
+
+def _next(operation: Operation, rollout: Rollout | None) -> str:
+    if operation.state is OperationState.RUNNING:
+        if rollout is not None and rollout.phase is Phase.HOLDING:
+            return "ready and held: manage_operation with action promote or abort"
+        return "manage_operation with action wait follows it; action abort takes it back"
+    if operation.state in (OperationState.SUCCEEDED, OperationState.UNVERIFIED):
+        return "manage_operation with action rollback takes it back"
+    return "read the reason and the detail; read_logs has the service's own words"

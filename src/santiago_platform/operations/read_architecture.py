@@ -1,0 +1,184 @@
+"""What was asked for, what should run and what does: requirements, desired and live state, drift."""
+
+from __future__ import annotations
+
+from ..domain.deployment import Deployment, Version
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Name, Principal
+from ..domain.policy import authorise
+from ..domain.rollout import Desired, Rollout, desired
+from ..domain.route import RouteStatus, hostname
+from ..domain.value import Value
+from ..domain.workload import Template
+from ..ports import Ports
+from ..ports.compute import InstanceState, InstanceStatus
+
+DOCUMENT_CHARACTERS = 8_000
+SERVICES = 100
+
+
+class ArchitectureQuery(Value):
+    """None means all. include_documents: the texts under docs/architecture too, bounded."""
+
+    service: Name | None = None
+    environment: Name | None = None
+    include_documents: bool = False
+
+
+class InstanceView(Value):
+    id: str
+    state: str
+    restarts: int
+    pid: int
+    address: str
+    reason: str = ""
+
+
+class VersionView(Value):
+    version: str
+    release: str
+    replicas: int
+    traffic_percent: float | None
+    instances: tuple[InstanceView, ...]
+
+
+class ServiceView(Value):
+    """url: through the ingress, by Host header. traffic_percent None: the proxies do not agree yet.
+
+    drift: where live differs from desired; empty outside a rollout means that it is as it should be.
+    """
+
+    service: str
+    environment: str
+    url: str
+    live: str
+    rollback_to: str
+    generation: int
+    versions: tuple[VersionView, ...]
+    requirements: dict[str, str]
+    rollout: str = ""
+    drift: tuple[str, ...] = ()
+
+
+class DocumentView(Value):
+    path: str
+    text: str
+
+
+class Architecture(Value):
+    """undeployed: services that are defined and run nowhere. environments: that may be deployed to."""
+
+    environments: tuple[str, ...]
+    services: tuple[ServiceView, ...]
+    undeployed: tuple[str, ...]
+    documents: tuple[DocumentView, ...] = ()
+
+
+async def read_architecture(ports: Ports, principal: Principal, query: ArchitectureQuery) -> Architecture:
+    """Raises PlatformError: NOT_FOUND for an unknown service or environment, PERMISSION_DENIED."""
+    settings = ports.workspace.settings()
+    authorise(principal, "read_architecture", tenant=settings.tenant)
+    if query.environment is not None and query.environment not in settings.environments:
+        raise PlatformError(
+            ErrorCode.NOT_FOUND,
+            f"there is no environment {query.environment}",
+            f"santiago.yaml has: {', '.join(sorted(settings.environments))}",
+        )
+    rows = await ports.store.read(
+        lambda v: [(d, v.active_rollout(d.service, d.environment)) for d in v.deployments(tenant=principal.tenant)]
+    )
+    defined = ports.workspace.services()
+    known = {*defined, *(d.service for d, _ in rows)}
+    if query.service is not None and query.service not in known:
+        raise PlatformError(
+            ErrorCode.NOT_FOUND,
+            f"there is no service {query.service}",
+            f"there are: {', '.join(sorted(known)) or 'none'}",
+        )
+    wanted = [
+        (deployment, rollout)
+        for deployment, rollout in rows
+        if query.service in (None, deployment.service) and query.environment in (None, deployment.environment)
+    ][:SERVICES]
+    port = settings.addresses.ingress_port
+    services = [await _service(ports, deployment, rollout, port) for deployment, rollout in wanted]
+    deployed = {d.service for d, _ in rows}
+    documents = ports.workspace.documents() if query.include_documents else []
+    return Architecture(
+        environments=tuple(sorted(settings.environments)),
+        services=tuple(services),
+        undeployed=tuple(s for s in defined if s not in deployed and query.service in (None, s)),
+        documents=tuple(DocumentView(path=path, text=text[:DOCUMENT_CHARACTERS]) for path, text in documents[:20]),
+    )
+
+
+async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None, port: int) -> ServiceView:
+    service, environment = deployment.service, deployment.environment
+    want = desired(deployment, rollout, ports.clock.now())
+    instances = await ports.compute.list(service, environment)
+    route = await ports.traffic.status(service, environment)
+    versions = {version.name: version for version, _ in want.replicas}
+    versions |= {
+        name: Version(template=status.instance.template, replicas=0)
+        for status in instances
+        if (name := status.instance.template.version) not in versions
+    }
+    live = deployment.live
+    return ServiceView(
+        service=service,
+        environment=environment,
+        url=f"http://{hostname(service, environment)}:{port}/",
+        live=live.name if live else "",
+        rollback_to=deployment.previous.name if deployment.previous else "",
+        generation=deployment.generation,
+        versions=tuple(_version(version, instances, route) for version in versions.values()),
+        requirements=_requirements(live.template) if live else {},
+        rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
+        drift=() if rollout else tuple(_drift(want, instances, route)),
+    )
+
+
+def _version(version: Version, instances: list[InstanceStatus], route: RouteStatus) -> VersionView:
+    total = sum(route.weights.values()) if route.weights else 0
+    share = 100 * route.weights.get(version.name, 0) / total if route.weights is not None and total else None
+    return VersionView(
+        version=version.name,
+        release=version.template.release,
+        replicas=version.replicas,
+        traffic_percent=share if share is not None else (0.0 if route.weights == {} else None),
+        instances=tuple(
+            InstanceView(
+                id=s.instance.id,
+                state=s.state,
+                restarts=s.restarts,
+                pid=s.pid,
+                address=", ".join(f"{e.host}:{e.port}" for e in s.endpoints.values()),
+                reason=s.reason,
+            )
+            for s in instances
+            if s.instance.template.version == version.name
+        ),
+    )
+
+
+def _requirements(template: Template) -> dict[str, str]:
+    limits = template.limits
+    found = {
+        "ports": ", ".join(f"{p.name}={p.target}" for p in template.ports),
+        "readiness": template.http_health_path or ("command" if template.readiness.command else "accepts TCP"),
+        "memory_bytes": str(limits.memory_bytes) if limits.memory_bytes is not None else "",
+        "cpu_cores": str(limits.cpu_cores) if limits.cpu_cores is not None else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _drift(want: Desired, instances: list[InstanceStatus], route: RouteStatus) -> list[str]:
+    found = []
+    for version, count in want.replicas:
+        ready = sum(s.state is InstanceState.READY and s.instance.template.version == version.name for s in instances)
+        if ready != count:
+            found.append(f"version {version.name}: {ready} of {count} instances are ready")
+    routed = any(version.template.ports for version, _ in want.replicas)
+    if routed and route.weights != want.weights:
+        found.append(f"traffic: {route.weights if route.weights is not None else 'unknown'}, not {want.weights}")
+    return found

@@ -1,0 +1,55 @@
+"""Builds a release without deploying it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ..domain.identity import Name, Principal
+from ..domain.policy import authorise
+from ..domain.release import Release, prunable
+from ..domain.value import Value
+from ..ports import Ports
+from ..ports.store import Snapshot
+from .change import change
+
+
+class ReleaseRequest(Value):
+    service: Name
+    git_ref: str = "HEAD"
+
+
+async def release_service(ports: Ports, principal: Principal, request: ReleaseRequest) -> Release:
+    """The release of the service at a git ref; built once, returned again later. Raises as ports.artifacts says."""
+    asked = request.model_dump(mode="json")
+    async with change(ports, principal, "release_service", request.service, asked) as record:
+        authorise(principal, "release_service", tenant=ports.workspace.settings().tenant)
+        commit = await ports.artifacts.resolve(request.git_ref)
+        release = await ports.artifacts.build(request.service, commit)
+        record.outcome, record.body = "released", {"release": release.digest, "commit": commit}
+    return release
+
+
+def releases_in_use(view: Snapshot) -> frozenset[str]:
+    """Digests that are live, kept to go back to, or rolling out."""
+    used = set()
+    for deployment in view.deployments():
+        used |= {v.template.release for v in (deployment.live, deployment.previous) if v is not None}
+    for rollout in view.active_rollouts():
+        used |= {v.template.release for v in (rollout.old, rollout.new) if v is not None}
+    return frozenset(used)
+
+
+async def prune_releases(ports: Ports) -> list[Release]:
+    """Removes old releases as santiago.yaml says, never one in use. Returns what was removed."""
+    retention = ports.workspace.settings().releases
+    in_use = await ports.store.read(releases_in_use)
+    removed: list[Release] = []
+    by_service: dict[str, list[Release]] = {}
+    for release in await ports.artifacts.list():
+        by_service.setdefault(release.service, []).append(release)
+    for releases in by_service.values():
+        keep_for = timedelta(days=retention.keep_days)
+        for release in prunable(releases, in_use, keep=retention.keep, keep_for=keep_for, now=ports.clock.now()):
+            await ports.artifacts.remove(release.digest)
+            removed.append(release)
+    return removed

@@ -1,0 +1,221 @@
+"""The loop over services: converges each one, and moves its rollout to the next phase."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from ..domain.deployment import Deployment, Version
+from ..domain.effect import claims
+from ..domain.errors import PlatformError
+from ..domain.operation import Operation, OperationState
+from ..domain.proof import Proof, Verdict, prove
+from ..domain.rollout import Message, Phase, Rollout, Seen, VersionSeen, decide, desired, progress, settle
+from ..domain.signal import LogLine
+from ..operations.change import complete_operation
+from ..operations.deploy_service import template_of
+from ..operations.release_service import prune_releases
+from ..ports import Ports
+from ..ports.logs import LogFilter
+from ..ports.store import Snapshot, Transaction
+from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0  # after a pass that failed
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    deployment: Deployment
+    rollout: Rollout | None
+    messages: tuple[Message, ...]
+
+
+class RolloutReconciler:
+    """Runs every rollout and keeps every service as desired. One per daemon; the store's epoch fences a second."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._convergers: dict[Key, ServiceConverger] = {}
+        self._builds: dict[str, asyncio.Task[Version]] = {}
+
+    async def run(self) -> None:
+        """Passes until it is cancelled; a failed pass is logged and tried again."""
+        while True:
+            try:
+                rest = await self.pass_over_all()
+            except Exception:
+                log.exception("the pass over all services failed")
+                rest = RETRY_SECONDS
+            await self._ports.activation.wait(rest)
+
+    async def pass_over_all(self) -> float:
+        """One pass over every service. Returns the seconds until the next one is due."""
+        keys = await self._ports.store.read(_keys)
+        results = await asyncio.gather(*(self._guarded(key) for key in keys))
+        await self._complete_logs()
+        return min(results, default=IDLE_SECONDS)
+
+    async def _guarded(self, key: Key) -> float:
+        try:
+            return await self.pass_over(*key)
+        except PlatformError as exc:
+            log.warning("%s/%s: %s %s", *key, exc.message, exc.internal)
+        except Exception:
+            log.exception("%s/%s: the pass failed", *key)
+        return RETRY_SECONDS
+
+    async def pass_over(self, service: str, environment: str) -> float:
+        """Converges one service and moves its rollout as far as it goes. Returns the seconds until the next pass."""
+        while True:
+            rows = await self._ports.store.read(lambda v: _rows(v, service, environment))
+            if rows is None:
+                return IDLE_SECONDS
+            converger = self._convergers.setdefault(
+                (service, environment), ServiceConverger(self._ports, service, environment)
+            )
+            rollout = rows.rollout
+            drain = rollout.drain_timeout_seconds if rollout else rows.deployment.drain_timeout_seconds
+            want = desired(rows.deployment, rollout, self._ports.clock.now())
+            done = await converger.converge(want, drain_seconds=drain, rolling_out=rollout is not None)
+            if rollout is None:
+                return done.rest
+            seen = await self._seen(rows, rollout, done)
+            after = decide(rollout, seen, rows.messages, self._ports.clock.now())
+            if after is rollout:
+                return BUSY_SECONDS
+            await self._store(rows, after)
+
+    async def _seen(self, rows: _Rows, rollout: Rollout, done: Pass) -> Seen:
+        routed = any(v.template.ports for v in (rollout.old, rollout.new) if v is not None)
+        want = desired(rows.deployment, rollout, self._ports.clock.now())
+        new, old = VersionSeen(), VersionSeen()
+        if rollout.new is not None:
+            new = done.version(rollout.new.name, routed=bool(rollout.new.template.ports))
+            if new.failure or self._ports.clock.now() > rollout.deadline:
+                new = new.model_copy(update={"log_tail": await self._log_tail(rollout, rollout.new)})
+        if rollout.old is not None:
+            old = done.version(rollout.old.name, routed=bool(rollout.old.template.ports))
+        weights = done.route.weights if routed else want.weights
+        seen = Seen(
+            new=new,
+            old=old,
+            weights=weights,
+            route_error=done.route.error,
+            not_ready_because=done.why_not_ready(rollout.new.name) if rollout.new else "",
+        )
+        if rollout.phase is Phase.RELEASING:
+            return seen.model_copy(update=self._release(rollout))
+        if rollout.phase is Phase.PROVING or (rollout.phase is Phase.REVERTING and weights == want.weights):
+            return seen.model_copy(update={"proof": await self._proof(rollout, rows)})
+        return seen
+
+    async def _proof(self, rollout: Rollout, rows: _Rows) -> Proof:
+        now = self._ports.clock.now()
+        wanted = claims(rollout.service, rollout.environment, desired(rows.deployment, rollout, now))
+        versions = [v for v in (rollout.new, rollout.old) if v is not None]
+        if not any(v.template.ports for v in versions):
+            wanted = [c for c in wanted if c.subject.startswith("instances ")]
+        return prove(wanted, await self._ports.probe.observe(wanted), self._ports.clock.now())
+
+    async def _log_tail(self, rollout: Rollout, version: Version) -> tuple[str, ...]:
+        page = await self._ports.logs.read(
+            LogFilter(service=rollout.service, environment=rollout.environment, version=version.name, limit=20)
+        )
+        lines: list[LogLine] = list(reversed(page.lines))
+        return tuple(line.text[:400] for line in lines)
+
+    def _release(self, rollout: Rollout) -> dict[str, object]:
+        """The build runs beside the passes. After a crash it is begun again, which the port says is harmless."""
+        task = self._builds.get(rollout.id)
+        if task is None:
+            task = asyncio.create_task(self._build(rollout), name=f"build {rollout.id}")
+            task.add_done_callback(lambda _: self._ports.activation.activate())
+            self._builds[rollout.id] = task
+        if not task.done():
+            return {}
+        del self._builds[rollout.id]
+        failure = task.exception()
+        if failure is None:
+            return {"released": task.result()}
+        if isinstance(failure, PlatformError):
+            return {"release_error": failure.message[:2000]}
+        log.error("build of %s failed", rollout.id, exc_info=failure)
+        return {"release_error": "the build failed inside the platform; its log has the trace"}
+
+    async def _build(self, rollout: Rollout) -> Version:
+        release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
+        template = await template_of(self._ports, release.digest, rollout.service, rollout.environment)
+        return Version(template=template, replicas=rollout.replicas)
+
+    async def _store(self, rows: _Rows, after: Rollout) -> None:
+        """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing."""
+        now = self._ports.clock.now()
+
+        def unit(tx: Transaction) -> Operation | None:
+            tx.save_rollout(after)
+            if after.moved or after.phase.going_back or after.phase.finished:  # a promotion may come early, and waits
+                tx.remove_messages(after.id, [m.id for m in rows.messages])
+            operation = tx.operation(after.operation_id)
+            if operation is None:
+                return None
+            operation = _follow(operation, after)
+            tx.save_operation(operation.model_copy(update={"updated_at": now}))
+            if after.phase.finished:
+                tx.save_deployment(settle(rows.deployment, after, now))
+                finished = operation.model_copy(update={"updated_at": now, "finished_at": now})
+                tx.save_operation(finished)
+                return finished
+            return None
+
+        finished = await self._ports.store.write(unit)
+        log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
+        if finished is not None:
+            if task := self._builds.pop(after.id, None):
+                task.cancel()
+            await complete_operation(self._ports, finished)
+            for release in await prune_releases(self._ports):
+                log.info("pruned release %s of %s", release.short, release.service)
+
+    async def _complete_logs(self) -> None:
+        """Entries of operations that finished just before a crash."""
+        for operation in await self._ports.store.read(lambda v: list(v.operations(unlogged=True))):
+            await complete_operation(self._ports, operation)
+
+
+def _follow(operation: Operation, rollout: Rollout) -> Operation:
+    """The operation as its rollout stands."""
+    states = {
+        Phase.SUCCEEDED: OperationState.SUCCEEDED,
+        Phase.ROLLED_BACK: OperationState.ROLLED_BACK,
+        Phase.FAILED: OperationState.FAILED,
+    }
+    state = states.get(rollout.phase, OperationState.RUNNING)
+    if state is OperationState.SUCCEEDED and (rollout.proof is None or rollout.proof.verdict is not Verdict.MATCH):
+        state = OperationState.UNVERIFIED
+    return operation.model_copy(
+        update={
+            "state": state,
+            "phase": rollout.phase,
+            "progress": progress(rollout),
+            "reason": rollout.reason,
+            "detail": rollout.detail,
+            "proof": rollout.proof,
+        }
+    )
+
+
+def _keys(view: Snapshot) -> list[Key]:
+    rows = {(d.service, d.environment) for d in view.deployments()}
+    return sorted(rows | {(r.service, r.environment) for r in view.active_rollouts()})
+
+
+def _rows(view: Snapshot, service: str, environment: str) -> _Rows | None:
+    deployment = view.deployment(service, environment)
+    if deployment is None:
+        return None
+    rollout = view.active_rollout(service, environment)
+    return _Rows(deployment, rollout, tuple(view.messages(rollout.id)) if rollout else ())

@@ -1,0 +1,181 @@
+"""Makes one service of one environment be as its rows want it: instances, route, and what is leaving.
+
+Level-triggered: each pass compares what is desired with what there is and does the next step of the
+difference. It remembers nothing that a crash may not forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..domain.errors import PlatformError, retryable
+from ..domain.rollout import Desired, VersionSeen
+from ..domain.route import Backend, Endpoint, Route, RouteStatus, hostname
+from ..domain.workload import Instance, Template
+from ..ports import Ports
+from ..ports.compute import InstanceState, InstanceStatus
+
+# A request that was sent just before the proxies took an endpoint out may still be on its way.
+SETTLE_SECONDS = 0.3
+# A live instance that was given up on is tried again, so that the platform recovers by itself.
+RETRY_FAILED_SECONDS = 30.0
+BUSY_SECONDS = 0.05  # between passes while something is being changed
+UNREADY_SECONDS = 0.5  # while an instance recovers by itself
+IDLE_SECONDS = 2.0
+ALIVE = (InstanceState.STARTING, InstanceState.READY, InstanceState.UNREADY)
+
+
+@dataclass
+class Pass:
+    """What a pass saw and could not do. rest: seconds until the next pass is worth its cost."""
+
+    instances: Sequence[InstanceStatus]
+    route: RouteStatus
+    refused: dict[str, str] = field(default_factory=dict)
+    rest: float = IDLE_SECONDS
+
+    def version(self, name: str, *, routed: bool) -> VersionSeen:
+        """How the instances of a version are."""
+        mine = [s for s in self.instances if s.instance.template.version == name]
+        ready = [s for s in mine if s.state is InstanceState.READY]
+        failed = next((s.reason for s in mine if s.state is InstanceState.FAILED), "")
+        healthy = sum(s.instance.id in self.route.healthy for s in ready) if routed else len(ready)
+        return VersionSeen(
+            running=sum(s.pid != 0 or s.state in ALIVE for s in mine),
+            ready=len(ready),
+            healthy=healthy,
+            failure=self.refused.get(name) or failed,
+        )
+
+    def why_not_ready(self, name: str) -> str:
+        reasons = {s.reason for s in self.instances if s.instance.template.version == name and s.reason}
+        return "; ".join(sorted(reasons))[:500]
+
+
+class ServiceConverger:
+    """One for each service and environment. Holds when each leaving instance began to drain, in this process."""
+
+    def __init__(self, ports: Ports, service: str, environment: str) -> None:
+        self._ports = ports
+        self._service = service
+        self._environment = environment
+        self._left: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
+
+    async def converge(self, want: Desired, *, drain_seconds: float, rolling_out: bool) -> Pass:
+        """One pass. Raises nothing of an instance: what could not be started is in `refused`, by version."""
+        ports = self._ports
+        instances = await ports.compute.list(self._service, self._environment)
+        route = await ports.traffic.status(self._service, self._environment)
+        result = Pass(instances=instances, route=route)
+        wanted = {
+            (instance := Instance(template=version.template, index=index)).id: instance
+            for version, count in want.replicas
+            for index in range(count)
+        }
+        present = {s.instance.id: s for s in instances}
+        leaving = [s for s in instances if s.instance.id not in wanted]
+        for instance_id, instance in wanted.items():
+            if instance_id not in present:
+                await self._start(instance, result)
+        if not rolling_out:
+            await self._retry_failed([present[i] for i in wanted if i in present], result)
+        await self._route(want, wanted, present, leaving, result)
+        await self._retire(leaving, route, drain_seconds, result)
+        if any(i not in present or present[i].state is InstanceState.STOPPING for i in wanted):
+            result.rest = BUSY_SECONDS
+        elif any(present[i].state is not InstanceState.READY for i in wanted):
+            result.rest = min(result.rest, UNREADY_SECONDS)
+        return result
+
+    async def _start(self, instance: Instance, result: Pass) -> None:
+        try:
+            await self._ports.compute.start(instance)
+        except PlatformError as exc:
+            if not retryable(exc.code):
+                result.refused[instance.template.version] = exc.message
+
+    async def _retry_failed(self, mine: list[InstanceStatus], result: Pass) -> None:
+        now = self._ports.clock.monotonic()
+        failed = {s.instance.id for s in mine if s.state is InstanceState.FAILED}
+        self._failed = {i: self._failed.get(i, now) for i in failed}
+        for instance_id, since in list(self._failed.items()):
+            if now - since >= RETRY_FAILED_SECONDS:
+                await self._ports.compute.stop(instance_id)
+                del self._failed[instance_id]
+
+    async def _route(
+        self,
+        want: Desired,
+        wanted: dict[str, Instance],
+        present: dict[str, InstanceStatus],
+        leaving: list[InstanceStatus],
+        result: Pass,
+    ) -> None:
+        """Endpoints appear once they are ready, and stay, draining, until nothing is in flight to them."""
+        templates: dict[str, Template] = {v.name: v.template for v, _ in want.replicas}
+        endpoints: dict[str, list[Endpoint]] = {name: [] for name in templates}
+        for instance_id, instance in wanted.items():
+            status = present.get(instance_id)
+            if status is not None and (
+                status.state is InstanceState.READY
+                or (status.state in (*ALIVE, InstanceState.BACKING_OFF) and instance_id in result.route.known)
+            ):
+                endpoints[instance.template.version] += _endpoint(status, draining=False)
+        for status in leaving:
+            if self._drained(status, result.route) or status.instance.id not in result.route.known:
+                continue
+            templates.setdefault(status.instance.template.version, status.instance.template)
+            endpoints.setdefault(status.instance.template.version, []).extend(_endpoint(status, draining=True))
+        if not any(template.ports for template in templates.values()):
+            if result.route.known:
+                await self._ports.traffic.remove(self._service, self._environment)
+            return
+        route = Route(
+            service=self._service,
+            environment=self._environment,
+            hostnames=(hostname(self._service, self._environment),),
+            backends=tuple(
+                Backend(
+                    version=name,
+                    endpoints=tuple(endpoints[name]),
+                    weight=want.weights.get(name, 0),
+                    health_path=template.http_health_path,
+                    health_host=(template.readiness.http_get.host or "") if template.readiness.http_get else "",
+                )
+                for name, template in sorted(templates.items())
+            ),
+        )
+        await self._ports.traffic.apply(route)
+        result.route = await self._ports.traffic.status(self._service, self._environment)
+
+    def _drained(self, status: InstanceStatus, route: RouteStatus) -> bool:
+        since = self._left.get(status.instance.id)
+        if since is None:
+            return False
+        settled = self._ports.clock.monotonic() - since >= SETTLE_SECONDS
+        return settled and route.active_requests.get(status.instance.id, 0) == 0
+
+    async def _retire(
+        self, leaving: list[InstanceStatus], route: RouteStatus, drain_seconds: float, result: Pass
+    ) -> None:
+        """Stops what is leaving once no proxy sends it anything and nothing is in flight, or at the drain's limit."""
+        now = self._ports.clock.monotonic()
+        ids = {s.instance.id for s in leaving}
+        self._left = {i: since for i, since in self._left.items() if i in ids}
+        for status in leaving:
+            result.rest = BUSY_SECONDS
+            since = self._left.setdefault(status.instance.id, now)
+            unknown = status.instance.id not in result.route.known and now - since >= SETTLE_SECONDS
+            broken = status.state in (InstanceState.FAILED, InstanceState.STOPPING)
+            late = now - since >= max(drain_seconds, SETTLE_SECONDS)
+            if unknown or broken or late:
+                await self._ports.compute.stop(status.instance.id)
+
+
+def _endpoint(status: InstanceStatus, *, draining: bool) -> list[Endpoint]:
+    """The address of the first port, which is the one that the ingress speaks to."""
+    ports = status.instance.template.ports
+    found = status.endpoints.get(ports[0].name) if ports else None
+    return [found.model_copy(update={"draining": draining})] if found else []

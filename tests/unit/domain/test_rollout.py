@@ -1,0 +1,261 @@
+"""decide() and desired(), by cases and by simulated rollouts with every kind of trouble."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from santiago_platform.domain.deployment import Deployment, Version
+from santiago_platform.domain.proof import Proof, Verdict
+from santiago_platform.domain.rollout import (
+    Desired,
+    Message,
+    MessageKind,
+    Phase,
+    Rollout,
+    Seen,
+    VersionSeen,
+    begin,
+    decide,
+    desired,
+    progress,
+    settle,
+)
+from santiago_platform.domain.strategy import Strategy
+from santiago_platform.domain.workload import Template
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def version(name: str, replicas: int = 2) -> Version:
+    template = Template(
+        service="web", environment="production", tenant="default", release=f"sha256:{name * 64}", command=("run",)
+    )
+    return Version(template=template, replicas=replicas)
+
+
+OLD, NEW = version("a"), version("b")
+
+
+def proof(verdict: Verdict) -> Proof:
+    return Proof(verdict=verdict, evidence=(), at=NOW)
+
+
+def rollout(strategy: Strategy = Strategy.BLUE_GREEN, old: Version | None = OLD, **changes: object) -> Rollout:
+    row = Rollout(
+        id="ro-1",
+        operation_id="op-1",
+        service="web",
+        environment="production",
+        tenant="default",
+        strategy=strategy,
+        old=old,
+        new=NEW,
+        replicas=NEW.replicas,
+        phase=Phase.RELEASING,
+        started_at=NOW,
+        phase_since=NOW,
+    )
+    return begin(row, NOW).model_copy(update=changes)
+
+
+def deployment(live: Version | None = OLD) -> Deployment:
+    return Deployment(service="web", environment="production", tenant="default", live=live)
+
+
+def good(want: Desired, row: Rollout) -> Seen:
+    """Everything is as desired."""
+    counts = {v.name: n for v, n in want.replicas}
+
+    def seen(v: Version | None) -> VersionSeen:
+        n = counts.get(v.name, 0) if v else 0
+        return VersionSeen(running=n, ready=n, healthy=n)
+
+    return Seen(old=seen(row.old), new=seen(row.new), weights=want.weights, proof=proof(Verdict.MATCH))
+
+
+def run(row: Rollout, live: Deployment) -> list[Rollout]:
+    """The rollout's rows from here to its end when all goes well."""
+    rows = [row]
+    for _ in range(100):
+        want = desired(live, rows[-1], NOW)
+        after = decide(rows[-1], good(want, rows[-1]), (), NOW)
+        if after is rows[-1]:
+            return rows
+        rows.append(after)
+    raise AssertionError("it does not end")
+
+
+def test_blue_green_starts_all_moves_once_and_proves() -> None:
+    phases = [r.phase for r in run(rollout(), deployment())]
+    assert phases == [Phase.STARTING, Phase.SHIFTING, Phase.PROVING, Phase.SUCCEEDED]
+
+
+def test_no_traffic_moves_while_the_new_version_starts() -> None:
+    want = desired(deployment(), rollout(), NOW)
+    assert want.weights == {OLD.name: 1}
+    assert dict((v.name, n) for v, n in want.replicas) == {OLD.name: 2, NEW.name: 2}
+
+
+def test_rolling_replaces_one_instance_at_a_time_and_never_has_fewer_than_before() -> None:
+    rows = run(rollout(Strategy.ROLLING, version("a", 3)), deployment(version("a", 3)))
+    totals = [sum(n for _, n in desired(deployment(version("a", 3)), r, NOW).replicas) for r in rows[:-1]]
+    assert rows[-1].phase is Phase.SUCCEEDED
+    assert min(totals) >= 2
+    shares = [desired(deployment(), r, NOW).weights.get(NEW.name, 0) for r in rows if r.phase is Phase.SHIFTING]
+    assert shares == [1, 1]  # one of two, then all
+
+
+def test_recreate_stops_the_old_version_before_the_new_one_starts() -> None:
+    rows = run(rollout(Strategy.RECREATE), deployment())
+    assert [r.phase for r in rows][:2] == [Phase.STOPPING, Phase.STARTING]
+    for row in rows[:-1]:
+        running = {v.name for v, _ in desired(deployment(), row, NOW).replicas}
+        assert running != {OLD.name, NEW.name}
+
+
+def test_recreate_does_not_stop_before_the_old_version_has_gone() -> None:
+    row = rollout(Strategy.RECREATE)
+    assert decide(row, Seen(old=VersionSeen(running=1)), (), NOW) is row
+
+
+def test_held_rollouts_wait_for_promote_and_take_an_early_one() -> None:
+    row = rollout(hold=True)
+    held = decide(row, good(desired(deployment(), row, NOW), row), (), NOW)
+    assert held.phase is Phase.HOLDING
+    assert decide(held, good(desired(deployment(), held, NOW), held), (), NOW) is held
+    promote = Message(id="m", kind=MessageKind.PROMOTE, by="ann", at=NOW)
+    assert decide(held, good(desired(deployment(), held, NOW), held), (promote,), NOW).phase is Phase.SHIFTING
+
+
+def test_a_version_that_cannot_start_fails_at_once_and_moves_no_traffic() -> None:
+    row = rollout()
+    seen = Seen(new=VersionSeen(failure="exited with code 1", log_tail=("boom",)), weights={OLD.name: 1})
+    back = decide(row, seen, (), NOW)
+    assert (back.phase, back.undo_as, back.detail) == (Phase.RESTORING, Phase.FAILED, ("boom",))
+    assert desired(deployment(), back, NOW).weights == {OLD.name: 1}
+
+
+def test_a_version_that_is_not_ready_in_time_fails_with_the_reason() -> None:
+    row = rollout()
+    late = NOW + timedelta(seconds=61)
+    seen = Seen(not_ready_because="listens on 9000, not on PORT=21004", weights={OLD.name: 1})
+    back = decide(row, seen, (), late)
+    assert back.phase is Phase.RESTORING
+    assert "within 60 s: listens on 9000" in back.reason
+
+
+def test_what_became_ready_while_nobody_looked_is_not_undone_for_being_late() -> None:
+    row = rollout()
+    seen = good(desired(deployment(), row, NOW), row)
+    assert decide(row, seen, (), NOW + timedelta(hours=3)).phase is Phase.SHIFTING
+
+
+def test_drift_takes_the_traffic_back_and_the_operation_keeps_the_disproof() -> None:
+    row = rollout(phase=Phase.PROVING, shifted=1, moved=True)
+    seen = good(desired(deployment(), row, NOW), row).model_copy(update={"proof": proof(Verdict.DRIFT)})
+    assert decide(row, seen, (), NOW) is row
+    back = decide(row, seen, (), NOW + timedelta(seconds=9))
+    assert back.phase is Phase.RESTORING
+    rows = run(back, deployment())
+    assert rows[-1].phase is Phase.ROLLED_BACK
+    assert rows[-1].proof is not None
+    assert rows[-1].proof.verdict is Verdict.DRIFT
+
+
+def test_what_cannot_be_looked_at_ends_unverifiable_and_not_as_a_match() -> None:
+    row = rollout(phase=Phase.PROVING, shifted=1, moved=True)
+    seen = good(desired(deployment(), row, NOW), row).model_copy(update={"proof": proof(Verdict.UNVERIFIABLE)})
+    end = decide(row, seen, (), NOW + timedelta(seconds=9))
+    assert end.phase is Phase.SUCCEEDED
+    assert end.proof == proof(Verdict.UNVERIFIABLE)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.HOLDING, Phase.SHIFTING, Phase.PROVING])
+def test_abort_goes_back_from_every_phase_before_the_end(phase: Phase) -> None:
+    row = rollout(phase=phase, shifted=int(phase in (Phase.SHIFTING, Phase.PROVING)))
+    abort = Message(id="m", kind=MessageKind.ABORT, by="ann", reason="typo", at=NOW)
+    back = decide(row, good(desired(deployment(), row, NOW), row), (abort,), NOW)
+    assert (back.phase, back.reason) == (Phase.RESTORING, "aborted by ann: typo")
+    assert run(back, deployment())[-1].phase is Phase.ROLLED_BACK
+
+
+def test_a_way_back_that_cannot_be_proven_ends_failed_and_says_so() -> None:
+    row = rollout(phase=Phase.REVERTING, shifted=0, reason="it broke")
+    end = decide(row, Seen(weights=None), (), NOW + timedelta(seconds=31))
+    assert end.phase is Phase.FAILED
+    assert "the way back is not proven" in end.reason
+
+
+def test_success_keeps_the_old_version_warm_for_its_window() -> None:
+    done = run(rollout(), deployment())[-1]
+    after = settle(deployment(), done, NOW)
+    assert (after.live, after.previous) == (NEW, OLD)
+    warm = desired(after, None, NOW + timedelta(seconds=599))
+    cold = desired(after, None, NOW + timedelta(seconds=601))
+    assert {v.name for v, _ in warm.replicas} == {OLD.name, NEW.name}
+    assert {v.name for v, _ in cold.replicas} == {NEW.name}
+    assert warm.weights == cold.weights == {NEW.name: 1}
+
+
+def test_a_deploy_of_what_is_live_keeps_the_way_back() -> None:
+    live = deployment().after(NEW, NOW, None)
+    again = run(rollout(old=NEW), live)[-1]
+    assert settle(live, again, NOW).previous == OLD
+
+
+ACTIONS = st.sampled_from(["ok", "dead", "slow", "deaf", "drift", "blind", "abort", "promote", "late"])
+
+
+@given(st.sampled_from(Strategy), st.booleans(), st.booleans(), st.lists(ACTIONS, max_size=40))
+@settings(max_examples=400, deadline=None)
+def test_whatever_happens_a_rollout_ends_and_all_traffic_is_on_one_version(
+    strategy: Strategy, first: bool, hold: bool, troubles: list[str]
+) -> None:
+    live = deployment(None if first else OLD)
+    row = rollout(strategy, None if first else OLD, hold=hold)
+    now, epochs = NOW, [row.epoch]
+    for step in range(400):
+        trouble = troubles[step] if step < len(troubles) else ("promote" if step % 2 else "late")
+        want = desired(live, row, now)
+        assert all(n > 0 for _, n in want.replicas)
+        assert set(want.weights) <= {OLD.name, NEW.name}
+        if strategy is not Strategy.RECREATE and not first:
+            running = {v.name for v, _ in want.replicas}
+            assert set(want.weights) <= running, "traffic goes only to versions that are wanted"
+            assert want.weights, "somebody always serves"
+        seen = good(want, row)
+        messages: tuple[Message, ...] = ()
+        match trouble:
+            case "dead":
+                seen = seen.model_copy(update={"new": VersionSeen(failure="it died")})
+            case "slow":
+                seen = seen.model_copy(update={"new": VersionSeen(running=1)})
+            case "deaf":
+                seen = seen.model_copy(update={"weights": None})
+            case "drift" | "blind":
+                verdict = Verdict.DRIFT if trouble == "drift" else Verdict.UNVERIFIABLE
+                seen = seen.model_copy(update={"proof": proof(verdict)})
+            case "abort":
+                messages = (Message(id="m", kind=MessageKind.ABORT, by="ann", at=now),)
+            case "promote":
+                messages = (Message(id="m", kind=MessageKind.PROMOTE, by="ann", at=now),)
+            case "late":
+                now += timedelta(days=2)
+        after = decide(row, seen, messages, now)
+        if after is not row:
+            epochs.append(after.epoch)
+        row = after
+        assert 0 <= progress(row) <= 1
+        if row.phase.finished:
+            break
+    assert row.phase.finished
+    assert epochs == list(range(epochs[0], epochs[0] + len(epochs))), "each change raises the epoch by one"
+    after_all = settle(live, row, now)
+    weights = desired(after_all, None, now).weights
+    assert len(weights) == (0 if first and row.phase is not Phase.SUCCEEDED else 1)
+    if row.phase is not Phase.SUCCEEDED:
+        assert after_all.live == live.live, "the old version never stopped being the live one"

@@ -1,0 +1,312 @@
+"""The loop over the in-memory platform: phases, faults, lies, and a crash at every single call."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.operation import OperationState
+from santiago_platform.domain.proof import Verdict
+from santiago_platform.domain.ship_log import EntryKind
+from santiago_platform.domain.strategy import Strategy
+from santiago_platform.operations.change import close_interrupted
+from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
+from santiago_platform.operations.operation_view import OperationView
+from santiago_platform.ports import Ports
+from santiago_platform.ports.compute import InstanceState
+from santiago_platform.reconcilers.rollout import RolloutReconciler
+
+ANN = Principal(name="ann", role=Role.DEVELOPER)
+
+
+async def settle(platform: FakePlatform, operation_id: str = "", passes: int = 400) -> OperationView | None:
+    """Runs the loop, moving time between passes, until nothing is running."""
+    loop = RolloutReconciler(platform.ports)
+    for _ in range(passes):
+        await loop.pass_over_all()
+        platform.clock.advance(0.2)
+        running = await platform.store.read(lambda v: v.operations(running=True))
+        unlogged = await platform.store.read(lambda v: v.operations(unlogged=True))
+        if not running and not unlogged:
+            break
+        await platform.clock.sleep(0)
+    else:
+        raise AssertionError("it hangs")
+    if not operation_id:
+        return None
+    answer = await manage_operation(platform.ports, ANN, OperationCommand(action="status", operation=operation_id))
+    return answer.operations[0]
+
+
+async def deploy(platform: FakePlatform, ref: str = "v1", **request: Any) -> OperationView:
+    asked = DeployRequest(service="web", environment="production", git_ref=ref, **request)
+    started = await deploy_service(platform.ports, ANN, asked)
+    ended = await settle(platform, started.id)
+    assert ended is not None
+    return ended
+
+
+async def digest(platform: FakePlatform, ref: str) -> str:
+    return (await platform.artifacts.build("web", await platform.artifacts.resolve(ref))).digest
+
+
+async def live(platform: FakePlatform) -> str:
+    deployment = await platform.store.read(lambda v: v.deployment("web", "production"))
+    return deployment.live.name if deployment and deployment.live else ""
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_two_versions_one_after_the_other_end_proven_with_the_second_live(strategy: Strategy) -> None:
+    platform = FakePlatform()
+    first = await deploy(platform, "v1", strategy=strategy, replicas=2)
+    second = await deploy(platform, "v2", strategy=strategy, replicas=3)
+    assert (first.state, second.state) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+    assert second.proof is not None
+    assert second.proof.verdict is Verdict.MATCH
+    assert second.previous_version == first.version
+    assert await live(platform) == second.version
+    assert platform.traffic.routes["web", "production"].weights == {second.version: 1}
+
+
+async def test_a_release_that_dies_moves_no_traffic_and_its_instances_go() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    platform.compute.broken[await digest(platform, "v2")] = (InstanceState.FAILED, "exited with code 3 (5 times)")
+    failed = await deploy(platform, "v2")
+    assert failed.state == OperationState.FAILED
+    assert "exited with code 3" in failed.reason
+    assert all(set(r.weights) <= {first.version} for r in platform.traffic.history[2:])
+    for _ in range(20):
+        await RolloutReconciler(platform.ports).pass_over_all()
+        platform.clock.advance(31)
+    versions = {s.instance.template.version for s in await platform.compute.list()}
+    assert versions == {first.version}
+
+
+async def test_a_release_that_never_becomes_ready_fails_with_the_reason_after_its_time() -> None:
+    platform = FakePlatform()
+    await deploy(platform)
+    reason = "listens on 9000, not on PORT=21004"
+    platform.compute.broken[await digest(platform, "v2")] = (InstanceState.STARTING, reason)
+    failed = await deploy(platform, "v2")
+    assert failed.state == OperationState.FAILED
+    assert reason in failed.reason
+
+
+async def test_a_build_that_fails_fails_the_operation_with_its_words() -> None:
+    platform = FakePlatform()
+    commit = await platform.artifacts.resolve("bad")
+    platform.artifacts.failing[commit] = PlatformError(ErrorCode.FAILED_PRECONDITION, "the build failed: no such file")
+    failed = await deploy(platform, "bad")
+    assert (failed.state, failed.reason) == (OperationState.FAILED, "the build failed: no such file")
+
+
+async def test_traffic_that_says_done_and_does_nothing_is_drift_and_goes_back() -> None:
+    platform = FakePlatform()
+    await deploy(platform)
+    platform.traffic.sabotaged = True
+    lied = await deploy(platform, "v2")
+    assert lied.state in (OperationState.ROLLED_BACK, OperationState.FAILED)
+    assert lied.proof is not None
+    assert lied.proof.verdict is Verdict.DRIFT
+
+
+async def test_probes_that_see_nothing_end_unverified_and_never_succeeded() -> None:
+    platform = FakePlatform()
+    platform.probe.blind = True
+    blind = await deploy(platform)
+    assert blind.state == OperationState.UNVERIFIED
+    assert blind.proof is not None
+    assert blind.proof.verdict is Verdict.UNVERIFIABLE
+
+
+async def test_proxies_that_do_not_acknowledge_lead_back_to_the_old_version() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    started = await deploy_service(
+        platform.ports, ANN, DeployRequest(service="web", environment="production", git_ref="v2")
+    )
+    platform.traffic.acknowledging = False
+    ended = await settle(platform, started.id)
+    assert ended is not None
+    assert ended.state == OperationState.FAILED
+    assert await live(platform) == first.version
+    platform.traffic.acknowledging = True
+    await RolloutReconciler(platform.ports).pass_over_all()
+    assert platform.traffic.routes["web", "production"].weights == {first.version: 1}
+
+
+async def test_an_instance_with_requests_in_flight_is_not_stopped_before_the_drain_limit() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform, "v1", strategy=Strategy.ROLLING)
+    platform.traffic.active = {f"web__production__{first.version}__0": 1}
+    await deploy(platform, "v2", strategy=Strategy.ROLLING)
+    loop = RolloutReconciler(platform.ports)
+    await loop.pass_over_all()
+    platform.clock.advance(20)
+    await loop.pass_over_all()
+    assert platform.compute.stopped == []
+    platform.clock.advance(11)
+    await loop.pass_over_all()
+    assert platform.compute.stopped == [f"web__production__{first.version}__0"]
+
+
+async def test_rollback_is_one_weight_change_while_the_old_version_is_warm() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    await deploy(platform, "v2")
+    running = {s.instance.id for s in await platform.compute.list()}
+    told = await manage_operation(
+        platform.ports, ANN, OperationCommand(action="rollback", service="web", environment="production")
+    )
+    ended = await settle(platform, told.operations[0].id)
+    assert ended is not None
+    assert (ended.kind, ended.state, ended.version) == ("rollback_service", OperationState.SUCCEEDED, first.version)
+    assert {s.instance.id for s in await platform.compute.list()} == running, "nothing was started or stopped"
+
+
+async def test_rollback_works_after_the_window_too() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    await deploy(platform, "v2")
+    platform.clock.advance(3600)
+    for _ in range(10):
+        await RolloutReconciler(platform.ports).pass_over_all()
+        platform.clock.advance(31)
+    told = await manage_operation(
+        platform.ports, ANN, OperationCommand(action="rollback", service="web", environment="production")
+    )
+    ended = await settle(platform, told.operations[0].id)
+    assert ended is not None
+    assert ended.version == first.version
+    assert await live(platform) == first.version
+
+
+async def test_a_held_deploy_waits_for_promote_and_can_be_aborted() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    asked = DeployRequest(service="web", environment="production", git_ref="v2", hold=True)
+    held = await deploy_service(platform.ports, ANN, asked)
+    loop = RolloutReconciler(platform.ports)
+    for _ in range(20):
+        await loop.pass_over_all()
+        platform.clock.advance(0.2)
+        await platform.clock.sleep(0)
+    status = await manage_operation(platform.ports, ANN, OperationCommand(action="status", operation=held.id))
+    assert status.operations[0].phase == "holding"
+    assert "promote" in status.operations[0].next
+    await manage_operation(platform.ports, ANN, OperationCommand(action="abort", operation=held.id, reason="no"))
+    ended = await settle(platform, held.id)
+    assert ended is not None
+    assert (ended.state, ended.reason) == (OperationState.ROLLED_BACK, "aborted by ann: no")
+    assert await live(platform) == first.version
+
+
+async def test_two_rollouts_of_one_service_at_once_are_refused_and_the_refusal_is_logged() -> None:
+    platform = FakePlatform()
+    request = DeployRequest(service="web", environment="production", git_ref="v1")
+    await deploy_service(platform.ports, ANN, request)
+    with pytest.raises(PlatformError) as caught:
+        await deploy_service(platform.ports, ANN, request)
+    assert caught.value.code is ErrorCode.CONFLICT
+    completed = [e for e in platform.ship_log.entries if e.kind is EntryKind.COMPLETED]
+    assert [e.outcome for e in completed] == ["refused"]
+
+
+async def test_a_worker_without_ports_is_deployed_and_proven_by_its_processes() -> None:
+    platform = FakePlatform()
+    platform.workspace.ports = ()
+    ended = await deploy(platform)
+    assert ended.state == OperationState.SUCCEEDED
+    assert platform.traffic.routes == {}
+
+
+class Killed(BaseException):
+    """The process ends here: nothing after it runs."""
+
+
+class Reaper:
+    """Stands between the loop and a port, and kills at the n-th call: before it, or after it took effect."""
+
+    def __init__(self, fatal: int) -> None:
+        self.fatal = fatal
+        self.calls = 0
+
+    def wrap(self, target: Any) -> Any:
+        reaper = self
+
+        class Proxy:
+            def __getattr__(self, name: str) -> Any:
+                attribute = getattr(target, name)
+                if not inspect.iscoroutinefunction(attribute):
+                    return attribute
+
+                async def call(*args: Any, **kwargs: Any) -> Any:
+                    reaper.step()
+                    value = await attribute(*args, **kwargs)
+                    reaper.step()
+                    return value
+
+                return call
+
+        return Proxy()
+
+    def step(self) -> None:
+        self.calls += 1
+        if self.calls == self.fatal:
+            raise Killed
+
+    def ports(self, ports: Ports) -> Ports:
+        names = ("store", "ship_log", "artifacts", "compute", "traffic", "probe", "logs")
+        return replace(ports, **{name: self.wrap(getattr(ports, name)) for name in names})
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_crash_at_any_call_leaves_a_rollout_that_ends_as_if_nothing_had_happened(
+    strategy: Strategy, broken: bool
+) -> None:
+    fatal = 0
+    while True:
+        fatal += 1
+        platform = FakePlatform()
+        first = await deploy(platform, "v1", strategy=strategy, replicas=2)
+        if broken:
+            platform.compute.broken[await digest(platform, "v2")] = (InstanceState.FAILED, "exited with code 1")
+        asked = DeployRequest(
+            service="web", environment="production", git_ref="v2", strategy=strategy, replicas=2
+        )
+        reaper = Reaper(fatal)
+        ports = reaper.ports(platform.ports)
+        killed = False
+        try:
+            await deploy_service(ports, ANN, asked)
+            loop = RolloutReconciler(ports)
+            for _ in range(60):
+                await loop.pass_over_all()
+                platform.clock.advance(0.2)
+                await platform.clock.sleep(0)
+        except Killed:
+            killed = True
+        await close_interrupted(platform.ports)
+        await settle(platform)
+        newest = (await platform.store.read(lambda v: v.operations(limit=1)))[0]
+        was_stored = newest.kind == "deploy_service" and newest.id != first.id
+        if was_stored:
+            assert newest.state is (OperationState.FAILED if broken else OperationState.SUCCEEDED)
+        expected = first.version if broken or not was_stored else await live(platform)
+        assert platform.traffic.routes["web", "production"].weights == {expected: 1}
+        assert await live(platform) == expected
+        assert await platform.ship_log.unfinished() == []
+        completed = [e.of for e in platform.ship_log.entries if e.kind is EntryKind.COMPLETED]
+        assert len(completed) == len(set(completed)), "each entry is completed once"
+        if not killed:
+            assert fatal > 50, "the walk did reach the rollout"
+            return
