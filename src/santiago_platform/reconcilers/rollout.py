@@ -143,6 +143,8 @@ class RolloutReconciler:
             return {"released": task.result()}
         if isinstance(failure, PlatformError):
             return {"release_error": failure.message[:2000]}
+        if not isinstance(failure, Exception):
+            raise failure
         log.error("build of %s failed", rollout.id, exc_info=failure)
         return {"release_error": "the build failed inside the platform; its log has the trace"}
 

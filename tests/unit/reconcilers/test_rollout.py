@@ -280,9 +280,7 @@ async def test_a_crash_at_any_call_leaves_a_rollout_that_ends_as_if_nothing_had_
         first = await deploy(platform, "v1", strategy=strategy, replicas=2)
         if broken:
             platform.compute.broken[await digest(platform, "v2")] = (InstanceState.FAILED, "exited with code 1")
-        asked = DeployRequest(
-            service="web", environment="production", git_ref="v2", strategy=strategy, replicas=2
-        )
+        asked = DeployRequest(service="web", environment="production", git_ref="v2", strategy=strategy, replicas=2)
         reaper = Reaper(fatal)
         ports = reaper.ports(platform.ports)
         killed = False

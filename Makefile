@@ -1,0 +1,61 @@
+# Everything sets itself up: a fresh clone needs Python >= 3.11 with venv, git and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+
+.PHONY: help
+help: ## Shows this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version + "; try: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@command -v git >/dev/null || { echo "git is missing. On Debian and Ubuntu: apt-get install git"; exit 1; }
+	@echo "Setting up $(VENV): locked packages, with their hashes checked"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## Virtual environment with the locked packages, and the daemons
+	@$(BIN)/santiago doctor --fetch --quiet
+
+.PHONY: demo
+demo: setup ## The main job, end to end, on a workspace of its own; leaves nothing behind
+	@$(BIN)/python examples/01-first-deploy/demo.py
+
+.PHONY: test
+test: setup lint ## All tests but the long ones
+	@$(BIN)/pytest
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## Unit tests alone, in seconds
+	@$(BIN)/pytest tests/unit
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types and layers
+	@$(BIN)/ruff check src tests examples
+	@$(BIN)/ruff format --check --quiet src tests examples
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
+
+.PHONY: chaos
+chaos: setup ## Kills things at random points of random rollouts (SEED=n ROUNDS=n)
+	@$(BIN)/pytest tests/chaos -m chaos
+
+.PHONY: bench
+bench: setup ## Figures for docs/benchmarks.md
+	@$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: ## Resolves requirements.lock anew (needs uv on PATH)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--group dev pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Removes what make made
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
