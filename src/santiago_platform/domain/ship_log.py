@@ -1,20 +1,21 @@
 """The ship's log: what is written of every change, chained so that tampering shows.
 
-Each line is one JSON object. `hash` is the SHA-256 of the line's canonical JSON without `hash`, which holds
-`prev`, the hash of the line before (across files; "0" * 64 before the first).
+Each line is one JSON object in canonical form: keys sorted, no blanks, UTF-8. `hash` is the SHA-256 of the line
+without `hash`; it covers `prev`, the hash of the line before (across files; "0" * 64 before the first).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
 
+from .errors import ErrorCode, PlatformError
 from .value import Value
 
 GENESIS = "0" * 64
@@ -77,8 +78,21 @@ class Flaw(Value):
     problem: str
 
 
+class Anchor(Value):
+    """A signed head as it was written down elsewhere. where: the place, such as a commit. Fields as in Head."""
+
+    where: str
+    seq: int
+    hash: str
+    signature: str
+    key: str
+
+
 class Verification(Value):
-    """intact: no flaw. entries: lines that were read. head: the last good line's (seq, hash)."""
+    """intact: no flaw. entries: lines that were read. head: the last readable line's (seq, hash).
+
+    anchored: whether there were anchors and all of them hold; None where nobody asked for them.
+    """
 
     entries: int
     head_seq: int
@@ -91,8 +105,51 @@ class Verification(Value):
         return not self.flaws
 
 
+class Chain:
+    """The end of the log as its writer knows it, and what is still open in it."""
+
+    def __init__(self, seq: int = 0, hash: str = GENESIS, opened: Iterable[Entry] = ()) -> None:
+        self.seq = seq
+        self.hash = hash
+        self._open = {entry.seq: entry for entry in opened}
+
+    @property
+    def unfinished(self) -> list[Entry]:
+        """Opened entries that nothing completes, oldest first."""
+        return list(self._open.values())
+
+    def copy(self) -> Chain:
+        return Chain(self.seq, self.hash, self._open.values())
+
+    def append(self, draft: Draft, at: datetime) -> tuple[Entry, bytes]:
+        """The draft as the next entry, and its line without the newline.
+
+        Raises PlatformError(INVALID_ARGUMENT) where it completes an entry that is not open.
+        """
+        if draft.kind is EntryKind.COMPLETED and draft.of not in self._open:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"entry {draft.of} of the ship's log is not open: it cannot be completed",
+                "an entry is completed once, by the one who opened it",
+            )
+        entry, line = seal(draft, self.seq + 1, at, self.hash)
+        self.follow(entry)
+        return entry, line
+
+    def follow(self, entry: Entry) -> None:
+        """Takes an entry that is already written as the new end."""
+        self.seq, self.hash = entry.seq, entry.hash
+        if entry.kind is EntryKind.OPENED:
+            self._open[entry.seq] = entry
+        elif entry.kind is EntryKind.COMPLETED:
+            self._open.pop(entry.of, None)
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _canonical.encode(value).encode()
 
 
 def chain_hash(fields: dict[str, Any]) -> str:
@@ -102,49 +159,69 @@ def chain_hash(fields: dict[str, Any]) -> str:
 
 def seal(draft: Draft, seq: int, at: datetime, prev: str) -> tuple[Entry, bytes]:
     """The draft in its place of the chain, and its line without the newline."""
-    fields = Entry(seq=seq, at=at, prev=prev, **draft.model_dump()).model_dump(mode="json")
-    fields["hash"] = chain_hash(fields)
-    return Entry.model_validate(fields), canonical(fields)
+    fields = draft.model_dump(mode="json")
+    content = canonical({**fields, "seq": seq, "at": at.isoformat(), "prev": prev})
+    hash = hashlib.sha256(content).hexdigest()
+    # `hash` goes where the order of keys has it: before `kind`, which does not occur behind it again.
+    before, kind, after = content.rpartition(b'"kind":')
+    line = b"".join((before, f'"hash":"{hash}",'.encode(), kind, after))
+    return Entry(**{**dict(draft), "body": fields["body"]}, seq=seq, at=at, prev=prev, hash=hash), line
 
 
-def verify(lines: Iterable[tuple[str, bytes]]) -> Verification:
-    """Follows the chain through (where, line) pairs; names each line that was changed, removed, inserted or moved."""
+def parse(line: bytes) -> Entry | None:
+    """The entry of a line; None where it is none, or of a form that this version does not know."""
+    try:
+        return Entry.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def verify(lines: Iterable[tuple[str, bytes]], anchors: Sequence[Anchor] = ()) -> Verification:
+    """Follows the chain through (where, line) pairs; names each line that was changed, removed, inserted or moved.
+
+    anchors: each must name a line that is there, with its hash. Their signatures are not looked at.
+    """
     flaws: list[Flaw] = []
-    seq, prev, count = 0, GENESIS, 0
+    chain, count = Chain(), 0
     opened: set[int] = set()
-    for where, fields in _parsed(lines, flaws):
-        count += 1
-        found = fields.get("seq")
-        if chain_hash(fields) != fields.get("hash"):
-            flaws.append(Flaw(where=where, problem=f"entry {found} was changed: its hash does not fit its content"))
-        elif found != seq + 1:
-            kind = "removed before it" if isinstance(found, int) and found > seq + 1 else "inserted, repeated or moved"
-            flaws.append(Flaw(where=where, problem=f"entry {found} follows entry {seq}: lines were {kind}"))
-        elif fields.get("prev") != prev:
-            flaws.append(
-                Flaw(where=where, problem=f"entry {found} does not continue entry {seq}: that one was replaced")
-            )
-        if isinstance(found, int):
-            seq = found
-        prev = str(fields.get("hash"))
-        if fields.get("kind") == EntryKind.OPENED:
-            opened.add(seq)
-        elif fields.get("kind") == EntryKind.COMPLETED and fields.get("of") not in opened:
-            flaws.append(
-                Flaw(
-                    where=where,
-                    problem=f"entry {found} completes entry {fields.get('of')}, which is not there",
-                )
-            )
-    return Verification(entries=count, head_seq=seq, head_hash=prev, flaws=tuple(flaws))
-
-
-def _parsed(lines: Iterable[tuple[str, bytes]], flaws: list[Flaw]) -> Iterator[tuple[str, dict[str, Any]]]:
+    wanted = {anchor.seq for anchor in anchors}
+    hashes = {0: GENESIS}
     for where, line in lines:
-        try:
-            fields = json.loads(line)
-            Entry.model_validate(fields)
-        except (ValueError, ValidationError):
-            flaws.append(Flaw(where=where, problem="not an entry of the ship's log: unreadable or of another form"))
-            continue
-        yield where, fields
+        entry = parse(line)
+        if entry is None:
+            problem = "not an entry of the ship's log: unreadable or of another form"
+        else:
+            count += 1
+            problem = _problem(entry, line, chain)
+            if not problem and entry.kind is EntryKind.COMPLETED and entry.of not in opened:
+                problem = f"entry {entry.seq} completes entry {entry.of}, which is not there"
+            if entry.kind is EntryKind.OPENED:
+                opened.add(entry.seq)
+            if entry.seq in wanted:
+                hashes[entry.seq] = entry.hash
+            chain.seq, chain.hash = entry.seq, entry.hash
+        if problem:
+            flaws.append(Flaw(where=where, problem=problem))
+    flaws += [Flaw(where=a.where, problem=p) for a in anchors if (p := _broken(a, hashes.get(a.seq)))]
+    return Verification(entries=count, head_seq=chain.seq, head_hash=chain.hash, flaws=tuple(flaws))
+
+
+def _problem(entry: Entry, line: bytes, before: Chain) -> str:
+    # The hash is cut out of the line as it stands: a line in another order or spacing was changed too.
+    content = line.replace(f'"hash":"{entry.hash}",'.encode(), b"", 1)
+    if hashlib.sha256(content).hexdigest() != entry.hash:
+        return f"entry {entry.seq} was changed: its hash does not fit its content"
+    if entry.seq != before.seq + 1:
+        kind = "removed before it" if entry.seq > before.seq + 1 else "inserted, repeated or moved"
+        return f"entry {entry.seq} follows entry {before.seq}: lines were {kind}"
+    if entry.prev != before.hash:
+        return f"entry {entry.seq} does not continue entry {before.seq}: that one was replaced"
+    return ""
+
+
+def _broken(anchor: Anchor, hash: str | None) -> str:
+    if hash is None:
+        return f"it names entry {anchor.seq}, which is not there: the log was cut"
+    if hash != anchor.hash:
+        return f"it names entry {anchor.seq} by another hash: that entry was replaced"
+    return ""

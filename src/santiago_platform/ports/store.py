@@ -22,6 +22,16 @@ class Step(Value):
     reason: str = ""
     at: datetime
 
+    @classmethod
+    def of(cls, rollout: Rollout) -> Step:
+        return cls(
+            rollout_id=rollout.id,
+            epoch=rollout.epoch,
+            phase=rollout.phase,
+            reason=rollout.reason,
+            at=rollout.phase_since,
+        )
+
 
 class Snapshot(Protocol):
     """A consistent view of the rows. Values are immutable; a change is a saved copy."""
@@ -68,15 +78,15 @@ class Transaction(Snapshot, Protocol):
     def save_operation(self, operation: Operation) -> None: ...
 
     def add_rollout(self, rollout: Rollout) -> None:
-        """Raises PlatformError(CONFLICT) where the service has an active rollout in that environment: held by
-        the database, not by a look beforehand."""
+        """Stores it and the journal's first line. Raises PlatformError(CONFLICT) where the service has an active
+        rollout in that environment: held by the database, not by a look beforehand."""
 
     def save_rollout(self, rollout: Rollout) -> None:
         """Stores it and a journal line. Raises PlatformError(CONFLICT) unless its epoch is exactly one above the
         stored one: the writer lags behind."""
 
     def add_message(self, rollout_id: str, message: Message) -> None:
-        """Twice the same message id is once."""
+        """Twice the same message id to one rollout is once, also when it was removed in between."""
 
     def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..domain.deployment import Deployment, Version
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a pass that failed
 Key = tuple[str, str]
+CountPass = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class _Rows:
 class RolloutReconciler:
     """Runs every rollout and keeps every service as desired. One per daemon; the store's epoch fences a second."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, count_pass: CountPass = lambda _loop, _outcome: None) -> None:
+        """count_pass: told (loop, `ok` or `failed`) after each pass."""
         self._ports = ports
+        self._count_pass = count_pass
         self._convergers: dict[Key, ServiceConverger] = {}
         self._builds: dict[str, asyncio.Task[Version]] = {}
 
@@ -47,8 +51,10 @@ class RolloutReconciler:
         while True:
             try:
                 rest = await self.pass_over_all()
+                self._count_pass("rollout", "ok")
             except Exception:
                 log.exception("the pass over all services failed")
+                self._count_pass("rollout", "failed")
                 rest = RETRY_SECONDS
             await self._ports.activation.wait(rest)
 

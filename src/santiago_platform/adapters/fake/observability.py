@@ -1,35 +1,81 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import LogLine, Point, Series, Signal
 from ...ports.logs import LogFilter, LogPage
+from ...ports.metrics import ScrapeTarget
 
 
 class FakeMetrics:
-    """Answers every query with one series of one point."""
+    """Answers every query with one series of one point. refused: expressions that are errors. down: it does not
+    answer. exposing: addresses that expose metrics. scraped: what is collected, `writes` how often that changed."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.refused: set[str] = set()
+        self.down = False
+        self.exposing: set[str] = set()
+        self.scraped: tuple[ScrapeTarget, ...] = ()
+        self.writes = 0
 
     async def query(self, expression: str, *, start: float, end: float, step: float, limit: int) -> list[Series]:
+        self._answer()
+        if expression in self.refused:
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"parse error in {expression}", "mend it")
         self.asked.append(expression)
         return [Series(labels={"job": "fake"}, points=(Point(at=end, value=1.0),))]
 
     def expression(self, signal: Signal, service: str, environment: str, version: str | None) -> str:
         return f"{signal}({service},{environment},{version})"
 
+    async def scrape(self, targets: Sequence[ScrapeTarget]) -> None:
+        self._answer()
+        if tuple(targets) != self.scraped:
+            self.scraped = tuple(targets)
+            self.writes += 1
+
+    async def exposes(self, address: str) -> bool:
+        return address in self.exposing
+
+    def _answer(self) -> None:
+        if self.down:
+            raise PlatformError(ErrorCode.UNAVAILABLE, "the metrics do not answer", "try again")
+
 
 class FakeLogs:
-    """Lines in a list, oldest first."""
+    """Lines in a list, oldest first. A cursor is the number of lines that are older than the page."""
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
 
     async def read(self, filter: LogFilter) -> LogPage:
-        found = [
-            line
-            for line in reversed(self.lines)
-            if filter.service in (None, line.service)
-            and filter.version in (None, line.version)
-            and (filter.text or "").lower() in line.text.lower()
-        ]
-        return LogPage(lines=tuple(found[: filter.limit]))
+        end = self._end(filter.before)
+        page: list[LogLine] = []
+        for position in range(end - 1, -1, -1):
+            if len(page) == filter.limit:
+                return LogPage(lines=tuple(page), cursor=str(position + 1))
+            if _matches(self.lines[position], filter):
+                page.append(self.lines[position])
+        return LogPage(lines=tuple(page))
+
+    def _end(self, cursor: str | None) -> int:
+        if cursor is None:
+            return len(self.lines)
+        if not cursor.isdecimal():
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, "that is no cursor", "give none to begin anew")
+        return min(int(cursor), len(self.lines))
+
+
+def _matches(line: LogLine, filter: LogFilter) -> bool:
+    return (
+        filter.service in (None, line.service)
+        and filter.environment in (None, line.environment)
+        and filter.version in (None, line.version)
+        and filter.instance in (None, line.instance)
+        and filter.level in (None, line.level)
+        and (filter.text or "").lower() in line.text.lower()
+        and (filter.since is None or line.at >= filter.since)
+        and (filter.until is None or line.at <= filter.until)
+    )

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import TypeVar
+
+from ...domain.deployment import Deployment
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.identity import Token
+from ...domain.operation import Operation, OperationState
+from ...domain.rollout import Message, Rollout
+from ...ports.store import Snapshot, Step, Transaction
+
+T = TypeVar("T")
+
+
+class FakeStore:
+    """Implements ports.store.Store in memory: a unit works on a copy, which takes the rows' place when it succeeds."""
+
+    def __init__(self) -> None:
+        self._rows = _Rows()
+        self._closed = False
+
+    async def read(self, view: Callable[[Snapshot], T]) -> T:
+        self._check_open()
+        return view(self._rows)
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        self._check_open()
+        rows = self._rows.copy()
+        value = unit(rows)
+        self._rows = rows
+        return value
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PlatformError(ErrorCode.UNAVAILABLE, "the store is closed", "start the platform again")
+
+
+class _Rows:
+    """Dictionaries keep the order of insertion, so what is newest comes last."""
+
+    def __init__(self) -> None:
+        self._operations: dict[str, Operation] = {}
+        self._rollouts: dict[str, Rollout] = {}
+        self._journal: list[Step] = []
+        self._inbox: dict[tuple[str, str], Message | None] = {}  # None once it was removed: it stays known
+        self._deployments: dict[tuple[str, str], Deployment] = {}
+        self._tokens: dict[str, Token] = {}
+
+    def copy(self) -> _Rows:
+        other = _Rows()
+        other.__dict__.update({name: copy(rows) for name, rows in self.__dict__.items()})
+        return other
+
+    def operation(self, operation_id: str) -> Operation | None:
+        return self._operations.get(operation_id)
+
+    def operations(
+        self,
+        *,
+        tenant: str | None = None,
+        service: str | None = None,
+        environment: str | None = None,
+        running: bool | None = None,
+        unlogged: bool | None = None,
+        limit: int = 50,
+    ) -> Sequence[Operation]:
+        found = [
+            o
+            for o in self._operations.values()
+            if tenant in (None, o.principal.tenant)
+            and service in (None, o.service)
+            and environment in (None, o.environment)
+            and running in (None, o.state is OperationState.RUNNING)
+            and unlogged in (None, o.state.finished and not o.logged)
+        ]
+        return sorted(found, key=lambda o: o.created_at)[::-1][:limit]
+
+    def rollout(self, rollout_id: str) -> Rollout | None:
+        return self._rollouts.get(rollout_id)
+
+    def rollout_of(self, operation_id: str) -> Rollout | None:
+        return next((r for r in self._rollouts.values() if r.operation_id == operation_id), None)
+
+    def active_rollout(self, service: str, environment: str) -> Rollout | None:
+        return next((r for r in self.active_rollouts() if (r.service, r.environment) == (service, environment)), None)
+
+    def active_rollouts(self) -> Sequence[Rollout]:
+        return [r for r in self._rollouts.values() if not r.phase.finished]
+
+    def journal(self, rollout_id: str) -> Sequence[Step]:
+        return [step for step in self._journal if step.rollout_id == rollout_id]
+
+    def messages(self, rollout_id: str) -> Sequence[Message]:
+        return [m for (to, _), m in self._inbox.items() if to == rollout_id and m is not None]
+
+    def deployment(self, service: str, environment: str) -> Deployment | None:
+        return self._deployments.get((service, environment))
+
+    def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]:
+        found = [d for d in self._deployments.values() if tenant in (None, d.tenant)]
+        return sorted(found, key=lambda d: (d.service, d.environment))
+
+    def token(self, token_id: str) -> Token | None:
+        return self._tokens.get(token_id)
+
+    def tokens(self) -> Sequence[Token]:
+        return list(self._tokens.values())
+
+    def save_operation(self, operation: Operation) -> None:
+        self._operations[operation.id] = operation
+
+    def add_rollout(self, rollout: Rollout) -> None:
+        if rollout.id in self._rollouts:
+            raise PlatformError(ErrorCode.CONFLICT, f"there is a rollout {rollout.id} already")
+        self._store(rollout)
+
+    def save_rollout(self, rollout: Rollout) -> None:
+        stored = self._rollouts.get(rollout.id)
+        if stored is None or stored.epoch != rollout.epoch - 1:
+            raise PlatformError(
+                ErrorCode.CONFLICT,
+                f"rollout {rollout.id} is not at epoch {rollout.epoch - 1}: another writer was first",
+                "read it again and decide anew",
+            )
+        self._store(rollout)
+
+    def _store(self, rollout: Rollout) -> None:
+        active = self.active_rollout(rollout.service, rollout.environment)
+        if active is not None and active.id != rollout.id and not rollout.phase.finished:
+            raise PlatformError(
+                ErrorCode.CONFLICT,
+                f"{rollout.service}/{rollout.environment} has an active rollout",
+                "wait for it, or abort it with manage_operation",
+            )
+        self._rollouts[rollout.id] = rollout
+        self._journal.append(Step.of(rollout))
+
+    def add_message(self, rollout_id: str, message: Message) -> None:
+        self._inbox.setdefault((rollout_id, message.id), message)
+
+    def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None:
+        for message_id in message_ids:
+            if (rollout_id, message_id) in self._inbox:
+                self._inbox[rollout_id, message_id] = None
+
+    def save_deployment(self, deployment: Deployment) -> None:
+        self._deployments[deployment.service, deployment.environment] = deployment
+
+    def save_token(self, token: Token) -> None:
+        self._tokens[token.id] = token

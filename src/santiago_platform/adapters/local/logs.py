@@ -1,0 +1,248 @@
+"""Logs of instances, as s6-log keeps them: `logs/UNIT/current`, rotated files beside it, each line stamped.
+
+Read backwards from the ends of the files and merged by time, so that a page costs what it shows, not what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import heapq
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import redact_secret
+
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.signal import LogLine
+from ...ports.logs import LogFilter, LogPage
+from .layout import Layout
+
+LINE_BYTES = 65536  # s6-log cuts there (-l), too
+BLOCK_BYTES = 65536
+SCAN_LINES = 200_000  # for one page; a search that finds nothing goes on at the cursor
+
+_UNIT = re.compile(r"([a-z0-9-]+)__([a-z0-9-]+)__([A-Za-z0-9.-]+)__(\d+)")
+_STAMP_BYTES = 25  # @ and 24 hex digits, as in TAI64N
+_STAMP = re.compile(rb"@[0-9a-f]{24}")
+_TAI_MINUS_UTC_SECONDS = 37  # s6 counts leap seconds; there was none since 2017
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_SYNONYMS = {"warn": "warning", "err": "error", "fatal": "critical", "panic": "critical", "emerg": "critical"}
+_NUMBERS = {"10": "trace", "20": "debug", "30": "info", "40": "warning", "50": "error", "60": "critical"}  # pino's
+_NAMES = ("trace", "debug", "info", "notice", "warning", "error", "critical")
+_LEVELS = {name: name for name in _NAMES} | _SYNONYMS | _NUMBERS
+_LEVEL_WORD = re.compile(
+    r"(?:[\[(]?[\d:.,/TZ+ -]+[\])]?\s*)?"  # a time of the service's own
+    r"(?:level=|severity=)?[\"\[(<]?(trace|debug|info|notice|warning|warn|error|err|fatal|critical|panic|emerg)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a line stands among all. nth: counted from the newest among equal stamps of the instance."""
+
+    stamp: str
+    instance: str
+    nth: int
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Newest is greatest."""
+        return self.stamp, self.instance
+
+    def older_than(self, other: _Place) -> bool:
+        return self.age < other.age or (self.age == other.age and self.nth > other.nth)
+
+    def text(self) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self.stamp, self.instance, self.nth]).encode()).decode()
+
+    @classmethod
+    def parse(cls, cursor: str) -> _Place:
+        try:
+            stamp, instance, nth = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+            if not (_STAMP.fullmatch(stamp.encode()) and _UNIT.fullmatch(instance) and type(nth) is int):
+                raise ValueError(cursor)
+        except (ValueError, TypeError, AttributeError, binascii.Error) as exc:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                "that cursor is not one of read_logs",
+                "give the cursor of the page before, unchanged, or none to begin at the newest line",
+            ) from exc
+        return cls(stamp, instance, nth)
+
+
+class FileLogs:
+    """Implements ports.logs.Logs over the files of s6-log."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._logs = layout.logs
+
+    async def read(self, filter: LogFilter) -> LogPage:
+        return await asyncio.to_thread(self._read, filter)
+
+    def _read(self, filter: LogFilter) -> LogPage:
+        before = _Place.parse(filter.before) if filter.before else None
+        if filter.instance is not None and _UNIT.fullmatch(filter.instance) is None:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"{filter.instance[:100]!r} is not the id of an instance",
+                "ids look like SERVICE__ENVIRONMENT__VERSION__INDEX; each log line bears one",
+            )
+        newest = _stamp(filter.until) if filter.until is not None else None
+        if before is not None:
+            newest = min(newest or before.stamp, before.stamp)
+        with ExitStack() as files:
+            streams = [_newest_first(self._logs / unit, unit, newest, files) for unit in self._units(filter)]
+            return _page(heapq.merge(*streams, key=lambda found: found[0].age, reverse=True), filter, before)
+
+    def _units(self, filter: LogFilter) -> list[str]:
+        """Names come from the directory and never from the filter."""
+        if not self._logs.is_dir():
+            return []
+        wanted = (filter.service, filter.environment, filter.version)
+        return [
+            entry.name
+            for entry in os.scandir(self._logs)
+            if (match := _UNIT.fullmatch(entry.name))
+            and entry.is_dir(follow_symlinks=False)
+            and filter.instance in (None, entry.name)
+            and all(want in (None, has) for want, has in zip(wanted, match.groups(), strict=False))
+        ]
+
+
+def _page(lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Place | None) -> LogPage:
+    since = _stamp(filter.since) if filter.since is not None else ""
+    until = _stamp(filter.until) if filter.until is not None else "~"
+    level = _LEVELS.get(filter.level.lower(), filter.level.lower()) if filter.level else None
+    text = (filter.text or "").lower()
+    page: list[LogLine] = []
+    last: _Place | None = None
+    scanned = 0
+    for place, raw in lines:
+        if place.stamp < since:
+            break
+        if place.stamp > until or (before is not None and not place.older_than(before)):
+            continue
+        if last is not None and (len(page) >= filter.limit or scanned >= SCAN_LINES):
+            return LogPage(lines=tuple(page), cursor=last.text())
+        last = place
+        scanned += 1
+        line = _line(place, raw)
+        # What was redacted cannot be searched for: a search must not find out a secret piece by piece.
+        if level in (None, line.level) and text in line.text.lower():
+            page.append(line)
+    return LogPage(lines=tuple(page))
+
+
+def _line(place: _Place, raw: bytes) -> LogLine:
+    plain = raw[:LINE_BYTES].decode("utf-8", "backslashreplace")
+    safe = redact_secret.scan_and_redact(plain, policy=lambda finding, context: "redact").text
+    service, environment, version, _ = place.instance.split("__")
+    return LogLine(
+        at=_unix(place.stamp),
+        instance=place.instance,
+        service=service,
+        environment=environment,
+        version=version,
+        level=_level(plain),
+        text=_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", safe),
+        truncated=len(raw) >= LINE_BYTES,
+    )
+
+
+def _level(text: str) -> str:
+    """What the line says of itself: a field of a JSON object, or a word at its beginning. Else empty."""
+    if text.startswith("{"):
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            return ""
+        return _LEVELS.get(str(fields.get("level", fields.get("severity", ""))).lower(), "")
+    match = _LEVEL_WORD.match(text[:100])
+    return _LEVELS[match[1].lower()] if match else ""
+
+
+def _stamp(unix: float) -> str:
+    seconds, fraction = divmod(max(unix, 0.0), 1)
+    return f"@{(1 << 62) + int(seconds) + _TAI_MINUS_UTC_SECONDS:016x}{int(fraction * 1e9):08x}"
+
+
+def _unix(stamp: str) -> float:
+    seconds = int(stamp[1:17], 16) - (1 << 62) - _TAI_MINUS_UTC_SECONDS
+    return max(0.0, seconds + int(stamp[17:], 16) / 1e9)
+
+
+def _newest_first(directory: Path, unit: str, newest: str | None, files: ExitStack) -> Iterator[tuple[_Place, bytes]]:
+    """Lines of one unit. newest: files that begin after it are passed over."""
+    stamp, nth = "", 0
+    for file in _open_all(directory, files):
+        if newest is not None and _first_stamp(file) > newest:
+            continue
+        for line in _backwards(file):
+            found, text = line[:_STAMP_BYTES], line[_STAMP_BYTES + 1 :]
+            if _STAMP.fullmatch(found) is None:
+                continue  # the beginning of a file that lost its own to a crash
+            nth = nth + 1 if found.decode() == stamp else 0
+            stamp = found.decode()
+            yield _Place(stamp, unit, nth), text
+
+
+def _open_all(directory: Path, files: ExitStack) -> Iterator[BinaryIO]:
+    """The files of a unit, newest first.
+
+    `current` is opened before the others are listed, and no file is read twice: one that is rotated meanwhile is
+    found under its new name too.
+    """
+    seen: set[int] = set()
+
+    def opened(name: str) -> BinaryIO | None:
+        try:
+            file = files.enter_context(open(directory / name, "rb"))  # noqa: SIM115 - closed by `files`
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # removed by the rotation
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in seen:
+            return None
+        seen.add(inode)
+        return file
+
+    for name in ("current", "previous"):
+        if (file := opened(name)) is not None:
+            yield file
+    rotated = [name for name in os.listdir(directory) if name.startswith("@") and name.endswith((".s", ".u"))]
+    for name in sorted(rotated, reverse=True):
+        if (file := opened(name)) is not None:
+            yield file
+
+
+def _first_stamp(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read(_STAMP_BYTES).decode("ascii", "replace")
+
+
+def _backwards(file: BinaryIO) -> Iterator[bytes]:
+    """Whole lines from the end. Of a line that is longer than the limit, what is beyond it is not kept."""
+    position = file.seek(0, os.SEEK_END)
+    rest = b""
+    first = True
+    while position > 0:
+        size = min(BLOCK_BYTES, position)
+        position -= size
+        file.seek(position)
+        pieces = (file.read(size) + rest).split(b"\n")
+        rest = pieces[0][: LINE_BYTES + BLOCK_BYTES]
+        for line in reversed(pieces[1:]):
+            if not (first and not line):
+                yield line
+            first = False
+    if rest:
+        yield rest

@@ -1,0 +1,165 @@
+"""Looks at what is really so: at each Envoy's routes, at the processes, and at answers through the ingress.
+
+It shares no code with what writes the routes and starts the processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+
+from ...domain.effect import weights_text
+from ...domain.proof import Claim, Observation
+from ...domain.route import hostname
+from .layout import ENVOYS, WORKSPACE_VARIABLE, Layout
+
+ADMIN_TIMEOUT_SECONDS = 2.0
+SCAN_SHARED_SECONDS = 0.1
+REQUESTS_AT_LEAST = 12
+# A version with 1% of the traffic is missed by 1,000 requests once in 20,000 times.
+REQUESTS_AT_MOST = 1000
+SERVES_SECONDS = 3.0
+REQUEST_TIMEOUT_SECONDS = 2.0
+CONCURRENT_REQUESTS = 4
+
+_INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"
+_VERSION_HEADER = "x-santiago-version"
+_SUBJECT = re.compile(r"(route|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
+
+
+class LocalProbe:
+    """Implements ports.probe.Probe. ingress_port: where clients reach the services."""
+
+    def __init__(self, layout: Layout, ingress_port: int) -> None:
+        self._layout = layout
+        self._ingress = f"http://127.0.0.1:{ingress_port}/"
+        self._scan_lock = asyncio.Lock()
+        self._scanned_at = float("-inf")
+        self._instances: frozenset[str] = frozenset()
+
+    async def observe(self, claims: Sequence[Claim]) -> list[Observation]:
+        seen = await asyncio.gather(*(self._observe(claim) for claim in claims))
+        return [observation for each in seen for observation in each]
+
+    async def _observe(self, claim: Claim) -> list[Observation]:
+        match = _SUBJECT.fullmatch(claim.subject)
+        if match is None:
+            return [Observation(subject=claim.subject, value=None, source="nobody", detail="unknown kind of subject")]
+        kind, service, environment, version = match.groups()
+        if kind == "route":
+            return await self._route(claim.subject, service, environment)
+        if kind == "serves":
+            return [await self._serves(claim, hostname(service, environment))]
+        return [await self._running(claim.subject, f"{service}__{environment}__{version}__")]
+
+    async def _route(self, subject: str, service: str, environment: str) -> list[Observation]:
+        answers = await asyncio.gather(*(self._routes_of(name) for name in ENVOYS))
+        seen = []
+        for name, answer in zip(ENVOYS, answers, strict=True):
+            if answer is None:
+                continue
+            source = f"{name} admin"
+            if isinstance(answer, str):
+                seen.append(Observation(subject=subject, value=None, source=source, detail=answer))
+            else:
+                value = _weights(answer, hostname(service, environment))
+                seen.append(Observation(subject=subject, value=value, source=source))
+        none = Observation(subject=subject, value=None, source="envoy admin", detail="no Envoy is running")
+        return seen or [none]
+
+    async def _routes_of(self, name: str) -> dict[str, Any] | str | None:
+        """The admin's answer; why there is none; None where no process listens."""
+        transport = httpx2.AsyncHTTPTransport(uds=str(self._layout.envoy_admin(name)), verify=False)
+        try:
+            async with httpx2.AsyncClient(transport=transport, timeout=ADMIN_TIMEOUT_SECONDS) as client:
+                response = await client.get("http://envoy/config_dump?resource=dynamic_route_configs")
+                answer: dict[str, Any] = response.raise_for_status().json()
+                return answer
+        except httpx2.ConnectError:
+            return None
+        except (httpx2.HTTPError, ValueError) as exc:
+            return f"it does not answer: {exc!r}"
+
+    async def _running(self, subject: str, prefix: str) -> Observation:
+        async with self._scan_lock:
+            if time.monotonic() - self._scanned_at > SCAN_SHARED_SECONDS:
+                self._scanned_at = time.monotonic()
+                self._instances = await asyncio.to_thread(_instances, self._layout.id)
+        running = sorted(i for i in self._instances if i.startswith(prefix))
+        return Observation(subject=subject, value=str(len(running)), source="/proc", detail=" ".join(running))
+
+    async def _serves(self, claim: Claim, host: str) -> Observation:
+        """Asks on fresh connections, which reach both Envoys, until every expected version has answered."""
+        expected = set(claim.expected.split(","))
+        seen: dict[str, int] = {}
+        deadline = time.monotonic() + SERVES_SECONDS
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        transport = httpx2.AsyncHTTPTransport(limits=limits, verify=False)
+        async with httpx2.AsyncClient(
+            transport=transport, timeout=REQUEST_TIMEOUT_SECONDS, headers={"host": host}
+        ) as client:
+            while True:
+                for answer in await asyncio.gather(*(self._answer(client) for _ in range(CONCURRENT_REQUESTS))):
+                    seen[answer] = seen.get(answer, 0) + 1
+                asked = sum(seen.values())
+                enough = asked >= REQUESTS_AT_LEAST and expected <= seen.keys()
+                if enough or asked >= REQUESTS_AT_MOST or time.monotonic() > deadline:
+                    break
+        return Observation(
+            subject=claim.subject,
+            value=",".join(sorted(seen)),
+            source=f"{asked} requests through the ingress",
+            detail=" ".join(f"{answer}: {count}" for answer, count in sorted(seen.items())),
+        )
+
+    async def _answer(self, client: httpx2.AsyncClient) -> str:
+        """The version that answered, `none` where the ingress itself did; else what went wrong in its place."""
+        try:
+            async with client.stream("GET", self._ingress) as response:
+                version = response.headers.get(_VERSION_HEADER, "unknown")
+                return version if version == "none" or response.status_code < 500 else str(response.status_code)
+        except httpx2.HTTPError as exc:
+            return type(exc).__name__
+
+
+def _weights(dump: dict[str, Any], host: str) -> str:
+    """Canonical weights of a host name. Requests of one host that are not treated alike are told apart by ` | `."""
+    for config in dump.get("configs", ()):
+        for virtual in config.get("route_config", {}).get("virtual_hosts", ()):
+            if host in virtual["domains"]:
+                return " | ".join(sorted({_shares(route) for route in virtual.get("routes", ())})) or "none"
+    return "none"
+
+
+def _shares(route: dict[str, Any]) -> str:
+    """Clusters are named SERVICE__ENVIRONMENT__VERSION__DIGEST."""
+    shares: dict[str, int] = {}
+    action = route.get("route", {})
+    for cluster in action.get("weighted_clusters", {}).get("clusters", ()):
+        version = cluster["name"].split("__")[2]
+        shares[version] = shares.get(version, 0) + int(cluster.get("weight", 0))
+    return weights_text(shares)
+
+
+def _instances(workspace: str) -> frozenset[str]:
+    """Ids of the instances that have a process. A zombie has no environment any more."""
+    mark = f"{WORKSPACE_VARIABLE}={workspace}".encode()
+    name = f"{_INSTANCE_VARIABLE}=".encode()
+    found = set()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry.name}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+        except OSError:
+            continue  # it has ended, or is another user's
+        if mark in variables:
+            found |= {v[len(name) :].decode("utf-8", "replace") for v in variables if v.startswith(name)}
+    return frozenset(found)

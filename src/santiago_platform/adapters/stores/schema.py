@@ -1,0 +1,101 @@
+"""The tables: each row is a JSON document, with the columns beside it that are queried or constrained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Integer, MetaData, String, Table
+
+from ...domain.errors import ErrorCode, PlatformError
+
+_metadata = MetaData()
+
+
+def _table(name: str, *columns: Column[Any]) -> Table:
+    return Table(name, _metadata, *columns, Column("document", String, nullable=False))
+
+
+def _row_number() -> Column[int]:
+    """Rises with each new row: the order in which they were first stored."""
+    return Column("number", Integer, primary_key=True)
+
+
+operations = _table(
+    "operation",
+    _row_number(),
+    Column("id", String),
+    Column("tenant", String),
+    Column("service", String),
+    Column("environment", String),
+    Column("running", Boolean),
+    Column("unlogged", Boolean),
+    Column("created_at_us", BigInteger),
+)
+rollouts = _table(
+    "rollout",
+    _row_number(),
+    Column("id", String),
+    Column("operation_id", String),
+    Column("service", String),
+    Column("environment", String),
+    Column("active", Boolean),
+    Column("epoch", Integer),
+)
+journal = _table("journal", _row_number(), Column("rollout_id", String), Column("epoch", Integer))
+inbox = _table(
+    "inbox", _row_number(), Column("rollout_id", String), Column("message_id", String), Column("waiting", Boolean)
+)
+deployments = _table(
+    "deployment",
+    Column("service", String, primary_key=True),
+    Column("environment", String, primary_key=True),
+    Column("tenant", String),
+)
+tokens = _table("token", _row_number(), Column("id", String))
+
+# MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE operation (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, service TEXT NOT NULL,
+            environment TEXT NOT NULL, running BOOLEAN NOT NULL, unlogged BOOLEAN NOT NULL,
+            created_at_us BIGINT NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX operation_newest ON operation (created_at_us, number)",
+        "CREATE INDEX operation_of_service ON operation (service, environment, created_at_us, number)",
+        "CREATE INDEX operation_running ON operation (created_at_us, number) WHERE running = 1",
+        "CREATE INDEX operation_unlogged ON operation (created_at_us, number) WHERE unlogged = 1",
+        """CREATE TABLE rollout (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, operation_id TEXT NOT NULL, service TEXT NOT NULL,
+            environment TEXT NOT NULL, active BOOLEAN NOT NULL, epoch INTEGER NOT NULL, document TEXT NOT NULL)""",
+        "CREATE UNIQUE INDEX rollout_one_active ON rollout (service, environment) WHERE active = 1",
+        "CREATE INDEX rollout_of_operation ON rollout (operation_id)",
+        """CREATE TABLE journal (
+            number INTEGER PRIMARY KEY, rollout_id TEXT NOT NULL, epoch INTEGER NOT NULL, document TEXT NOT NULL,
+            UNIQUE (rollout_id, epoch))""",
+        """CREATE TABLE inbox (
+            number INTEGER PRIMARY KEY, rollout_id TEXT NOT NULL, message_id TEXT NOT NULL, waiting BOOLEAN NOT NULL,
+            document TEXT NOT NULL, UNIQUE (rollout_id, message_id))""",
+        """CREATE TABLE deployment (
+            service TEXT NOT NULL, environment TEXT NOT NULL, tenant TEXT NOT NULL, document TEXT NOT NULL,
+            PRIMARY KEY (service, environment))""",
+        "CREATE TABLE token (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document TEXT NOT NULL)",
+    ),
+)
+
+
+def migrate(connection: Connection) -> None:
+    """Brings the database to this version, within the connection's transaction.
+
+    Raises PlatformError(FAILED_PRECONDITION) where a newer version of the platform wrote it.
+    """
+    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version > len(MIGRATIONS):
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"the database has schema version {version}; this version of the platform knows {len(MIGRATIONS)}",
+            "start the newer version of the platform again, or restore a backup of before the upgrade",
+        )
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")

@@ -1,0 +1,148 @@
+"""The store in one SQLite file: one writer with group commit, and readers that never wait for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from ...domain.errors import ErrorCode, PlatformError
+from ...ports.store import Snapshot, Transaction
+from ..group_commit import GroupCommit, Outcome
+from .rows import Rows
+from .schema import migrate
+
+T = TypeVar("T")
+Unit = Callable[[Transaction], Any]
+
+
+class SqliteStore:
+    """Implements ports.store.Store in the file `path`, which is made (0600) where it is missing.
+
+    Opening raises PlatformError: DATA_CORRUPT where the file is no database, FAILED_PRECONDITION where a newer
+    version wrote it, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._translated():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.chmod(0o600)  # the files that SQLite puts beside it take this mode too
+            self._writer = _connect(path, "BEGIN IMMEDIATE", "journal_mode = WAL", "synchronous = FULL")
+            with self._writer.begin():
+                migrate(self._writer)
+            self._reader = _connect(path, "BEGIN", "query_only = ON")
+        self._group: GroupCommit[Unit, Any] = GroupCommit("the store", self._commit)
+
+    async def read(self, view: Callable[[Snapshot], T]) -> T:
+        # In the event loop itself: a look-up takes 0.1 ms and a page of 50 operations 0.4 ms, while writers write
+        # too. The way to a thread and back costs 0.1 ms at rest, and 7 ms at p99 where writers keep the interpreter.
+        self._group.check_open()
+        with self._translated(), self._reader.begin():
+            return view(Rows(self._reader))
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        answer: T = await self._group.submit(unit)
+        return answer
+
+    async def close(self) -> None:
+        await self._group.close()
+        for connection in (self._reader, self._writer):
+            connection.close()
+            connection.engine.dispose()
+
+    def _commit(self, units: Sequence[Unit]) -> Sequence[Outcome[Any]]:
+        with self._translated(), self._writer.begin():
+            return [self._run(unit) for unit in units]
+
+    def _run(self, unit: Unit) -> Outcome[Any]:
+        savepoint = self._writer.begin_nested()
+        try:
+            answer = unit(Rows(self._writer))
+            savepoint.commit()
+        except Exception as exc:
+            if not _in_transaction(self._writer):
+                raise  # SQLite gave up all of it, as it does on a full disk: no unit of the group is stored
+            savepoint.rollback()
+            return Outcome(error=_translate(exc, self._path) if isinstance(exc, DBAPIError) else exc)
+        return Outcome(answer)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error, OSError) as exc:
+            raise _translate(exc, self._path) from exc
+
+
+def _connect(path: Path, begin: str, *pragmas: str) -> Connection:
+    """A connection of its own, with transactions that start by the statement `begin` and nowhere else."""
+    engine: Engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5),
+        poolclass=StaticPool,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    connection = engine.connect()
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - by the creator above
+    for pragma in pragmas:
+        driver.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def _in_transaction(connection: Connection) -> bool:
+    return bool(connection.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
+
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNREACHABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+}
+
+
+def _translate(exc: Exception, path: Path) -> PlatformError:
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    code = getattr(cause, "sqlite_errorcode", None)
+    codes = set() if code is None else {code, code & 0xFF}
+    if codes & _FULL or (isinstance(cause, OSError) and cause.errno in NO_SPACE):
+        return PlatformError(
+            ErrorCode.RESOURCE_EXHAUSTED,
+            f"the database {path} could not be written: the disk is full or a quota is reached",
+            "free some space; nothing of this change was stored, and what is deployed keeps running",
+            internal=str(exc),
+        )
+    if codes & _CORRUPT:
+        return PlatformError(
+            ErrorCode.DATA_CORRUPT,
+            f"{path} is damaged or is not a database",
+            "move it aside and restore a backup; what is deployed keeps running",
+            internal=str(exc),
+        )
+    if codes & _UNREACHABLE or isinstance(cause, OSError):
+        return PlatformError(
+            ErrorCode.UNAVAILABLE,
+            f"the database {path} cannot be reached: {cause}",
+            "look at its permissions, and whether another program holds it",
+            internal=str(exc),
+        )
+    return PlatformError(ErrorCode.INTERNAL, f"the database {path} refused a statement", internal=str(exc))

@@ -1,0 +1,114 @@
+"""Where adapters are chosen and wired: the only module that names them. Entry points take them from here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from .adapters.local.alertmanager import webhook_token
+from .adapters.local.anchor import anchors, install_anchor
+from .adapters.local.artifacts import LocalArtifacts
+from .adapters.local.binaries import fetch, missing
+from .adapters.local.compute import LocalCompute
+from .adapters.local.doctor import Finding, examine
+from .adapters.local.envoy import EnvoyTraffic
+from .adapters.local.init import Initialised, init_workspace
+from .adapters.local.layout import Layout
+from .adapters.local.log_directory import verify_directory
+from .adapters.local.logs import FileLogs
+from .adapters.local.platform import LocalPlatform, UnitView, known_ports
+from .adapters.local.platform import Ports as Addresses
+from .adapters.local.port_registry import PortRegistry
+from .adapters.local.probe import LocalProbe
+from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
+from .adapters.local.ship_log import FileShipLog
+from .adapters.local.workspace import FileWorkspace
+from .adapters.stores.sqlite import SqliteStore
+from .adapters.system import LoopActivation, SystemClock
+from .domain.errors import ErrorCode, PlatformError
+from .ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """The ports of a workspace's platform, and what its server needs beside them."""
+
+    ports: Ports
+    addresses: Addresses
+    hook_token: str
+    platform: LocalPlatform
+
+
+@asynccontextmanager
+async def wire(layout: Layout) -> AsyncIterator[Wired]:
+    """The local platform of one workspace, opened and closed. Raises FAILED_PRECONDITION unless `up` prepared it."""
+    addresses = known_ports(layout)
+    if addresses is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION, f"the platform of {layout.root} was never started", "`santiago up` starts it"
+        )
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        store = SqliteStore(layout.database)
+        stack.push_async_callback(store.close)
+        ship_log = FileShipLog(layout.ship_log, layout.keys, clock)
+        stack.push_async_callback(ship_log.close)
+        artifacts = LocalArtifacts(layout, clock)
+        platform = LocalPlatform(layout)
+        traffic = EnvoyTraffic(layout)
+        stack.push_async_callback(traffic.close)
+        metrics = PrometheusMetrics(
+            PrometheusConfig(
+                layout,
+                envoy_ports=addresses.statistics,
+                daemon_port=addresses.server,
+                alertmanager_port=addresses.alertmanager,
+            ),
+            addresses.prometheus,
+        )
+        stack.push_async_callback(metrics.close)
+        yield Wired(
+            ports=Ports(
+                store=store,
+                ship_log=ship_log,
+                workspace=FileWorkspace(layout.root),
+                artifacts=artifacts,
+                compute=LocalCompute(layout, platform.supervisor, PortRegistry(layout.root), artifacts, clock),
+                traffic=traffic,
+                probe=LocalProbe(layout, addresses.ingress),
+                metrics=metrics,
+                logs=FileLogs(layout),
+                clock=clock,
+                activation=LoopActivation(),
+            ),
+            addresses=addresses,
+            hook_token=webhook_token(layout),
+            platform=platform,
+        )
+
+
+def anchor_ship_log(layout: Layout) -> None:
+    """Lets each commit of the workspace carry the log's signed head. Raises as `install_anchor` says."""
+    install_anchor(layout.root, layout.ship_log / "head.json")
+
+
+__all__ = [
+    "Addresses",
+    "FileWorkspace",
+    "Finding",
+    "Initialised",
+    "Layout",
+    "LocalPlatform",
+    "UnitView",
+    "Wired",
+    "anchor_ship_log",
+    "anchors",
+    "examine",
+    "fetch",
+    "init_workspace",
+    "known_ports",
+    "missing",
+    "verify_directory",
+    "wire",
+]

@@ -1,0 +1,21 @@
+"""`santiago`: the command line. Commands parse, ask the daemon and print; they decide nothing."""
+
+from __future__ import annotations
+
+import sys
+
+from ...domain.errors import PlatformError
+from . import audit, life, service
+from .app import app, console
+
+for module in (life, service, audit):
+    module.register(app)
+
+
+def main() -> None:
+    """Runs the command; an error is told in words, with what to do next, and exit status 1."""
+    try:
+        app()
+    except PlatformError as exc:
+        console.failed(exc)
+        sys.exit(1)

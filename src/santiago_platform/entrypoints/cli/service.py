@@ -1,0 +1,157 @@
+"""Services: release, deploy, rollback, logs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ...domain.strategy import Strategy
+from .app import AsJson, Daemon, console, daemon
+
+Service = Annotated[str, typer.Argument(help="A folder under services/.")]
+Environment = Annotated[str, typer.Option("--env", "-e", help="An environment of santiago.yaml.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit status 1 unless it succeeds.")]
+POLL_SECONDS = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    for command in (release, deploy, rollback, logs):
+        app.command()(command)
+
+
+def release(
+    service: Service,
+    git_ref: Annotated[str, typer.Option("--from", help="A branch, tag or commit.")] = "HEAD",
+    as_json: AsJson = False,
+) -> None:
+    """Build a release from a commit, once: content-addressed, with its SBOM, signed."""
+    console.as_json = as_json
+    console.progress(f"building {service} at {git_ref}")
+    made = daemon().post("/api/releases", {"service": service, "git_ref": git_ref})
+    if as_json:
+        console.answer(made)
+        return
+    console.say(f"{made['digest']}  commit {made['commit'][:12]}  {made['size_bytes']} bytes")
+    if made["local_only"]:
+        console.say("  local only: it has no base image, so it runs on this machine alone")
+
+
+def deploy(
+    service: Service,
+    environment: Environment,
+    git_ref: Annotated[str | None, typer.Option("--from", help="Build this branch, tag or commit first.")] = None,
+    digest: Annotated[str | None, typer.Option("--release", help="A release by its digest.")] = None,
+    promote: Annotated[str | None, typer.Option("--promote", help="What is live in this environment.")] = None,
+    strategy: Annotated[Strategy | None, typer.Option(help="Else as santiago.yaml says.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=100)] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Stop before traffic moves, until it is promoted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy a service without a failed request; the last commit, unless something else is named."""
+    console.as_json = as_json
+    if git_ref is None and digest is None and promote is None:
+        git_ref = "HEAD"
+    asked = daemon()
+    operation = asked.tool(
+        "deploy_service",
+        service=service,
+        environment=environment,
+        git_ref=git_ref,
+        release=digest,
+        from_environment=promote,
+        strategy=strategy,
+        replicas=replicas,
+        hold=hold or None,
+        dry_run=dry_run or None,
+    )
+    _answer(asked, operation, wait=wait and not dry_run, as_json=as_json)
+
+
+def rollback(
+    service: Service,
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the version before: at once while it is kept warm. Aborts a rollout that is under way."""
+    console.as_json = as_json
+    asked = daemon()
+    told = asked.tool("manage_operation", action="rollback", service=service, environment=environment, reason=reason)
+    _answer(asked, told["operations"][0], wait=wait, as_json=as_json)
+
+
+def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    if wait:
+        operation = _followed(asked, operation)
+    if as_json:
+        console.answer(operation)
+    else:
+        _show(operation)
+    # An operation that succeeds later is not a failure now; one that was waited for must have succeeded.
+    undone_as_asked = operation["kind"] == "deploy_service" and operation["state"] == "rolled_back"
+    if wait and operation["state"] != "succeeded" and not (undone_as_asked and not wait):
+        raise typer.Exit(1)
+
+
+def _followed(asked: Daemon, operation: dict[str, Any]) -> dict[str, Any]:
+    """Tells each phase until it ends, or is held for a person."""
+    told = ""
+    while operation["state"] == "running":
+        if operation["phase"] != told:
+            told = operation["phase"]
+            console.progress(f"  {operation['progress']:4.0%} {told}")
+        if told == "holding":
+            break
+        time.sleep(POLL_SECONDS)
+        found = asked.tool("manage_operation", action="status", operation=operation["id"])
+        operation = found["operations"][0]
+    return operation
+
+
+def _show(operation: dict[str, Any]) -> None:
+    colours = {"succeeded": "green", "running": "yellow", "unverified": "yellow"}
+    colour = colours.get(operation["state"], "red")
+    seconds = f" in {operation['seconds']:.1f} s" if operation.get("seconds") is not None else ""
+    where = f"{operation['service']}/{operation['environment']}"
+    console.say(f"[{colour}]{operation['state']}[/] {operation['kind']} {where}{seconds}  {operation['id']}")
+    if operation.get("version"):
+        before = f" (before: {operation['previous_version']})" if operation.get("previous_version") else ""
+        console.say(f"  version {operation['version']}{before}")
+    if operation.get("reason"):
+        console.say(f"  reason: {escape(operation['reason'])}")
+    for line in operation.get("detail", ()):
+        console.say(f"    | {escape(line)}")
+    if operation.get("proof"):
+        for line in operation["proof"]["evidence"]:
+            console.say(f"  {escape(line)}")
+    if operation.get("next"):
+        console.say(f"  next: {escape(operation['next'])}")
+
+
+def logs(
+    service: Service,
+    environment: Annotated[str | None, typer.Option("--env", "-e")] = None,
+    version: Annotated[str | None, typer.Option()] = None,
+    level: Annotated[str | None, typer.Option(help="For example error.")] = None,
+    text: Annotated[str | None, typer.Option("--grep", help="A part of the line, in any case.")] = None,
+    limit: Annotated[int, typer.Option("--lines", "-n", min=1, max=500)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last lines that a service wrote, oldest first."""
+    console.as_json = as_json
+    page = daemon().tool(
+        "read_logs", service=service, environment=environment, version=version, level=level, text=text, limit=limit
+    )
+    if as_json:
+        console.answer(page)
+        return
+    for line in reversed(page["lines"]):
+        at = datetime.fromtimestamp(line["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        console.say(f"[dim]{at}Z {escape(line['environment'])} {line['version']}[/dim] {escape(line['text'])}")

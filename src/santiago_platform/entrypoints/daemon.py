@@ -1,0 +1,144 @@
+"""The daemon of one workspace: holds its lock, runs all loops, serves, and alone writes its state."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import uvloop
+
+from ..bootstrap import Layout, Wired, anchor_ship_log, wire
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal, Role
+from ..operations.change import close_interrupted, note
+from ..operations.issue_token import TokenRequest, authenticate, issue_token
+from ..reconcilers.rollout import RolloutReconciler
+from ..reconcilers.scrape import ScrapeReconciler
+from .http import build_app
+from .listener import listen_tcp, listen_unix, serve
+from .metrics import ServerMetrics
+
+log = logging.getLogger(__name__)
+
+OWNER = Principal(name="owner", role=Role.OWNER)
+PLATFORM = Principal(name="platform", role=Role.PLATFORM)
+
+
+async def run(layout: Layout) -> None:
+    """Runs until SIGTERM. Raises CONFLICT where another daemon holds the workspace."""
+    with _held(layout):
+        async with wire(layout) as wired:
+            ports = wired.ports
+            listeners = [listen_tcp("127.0.0.1", wired.addresses.server), listen_unix(layout.daemon_socket)]
+            await _greet(layout, wired)
+            metrics = ServerMetrics()
+            app = build_app(
+                ports,
+                status=lambda: _status(layout, wired),
+                problems=lambda: _problems(wired),
+                hook_token=wired.hook_token,
+                metrics=metrics,
+            )
+            loops = [
+                asyncio.create_task(RolloutReconciler(ports, metrics.reconciled).run(), name="rollout"),
+                asyncio.create_task(ScrapeReconciler(ports).run(), name="scrape"),
+            ]
+            try:
+                await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+                await note(ports, PLATFORM, "platform.stop", str(layout.root), {"pid": os.getpid()})
+
+
+async def _greet(layout: Layout, wired: Wired) -> None:
+    """What a start finds unfinished, and what it needs: closed entries, the owner's token, the anchor in git."""
+    closed = await close_interrupted(wired.ports)
+    await note(wired.ports, PLATFORM, "platform.start", str(layout.root), {"pid": os.getpid(), "interrupted": closed})
+    await _ensure_owner_token(layout, wired)
+    try:
+        await asyncio.to_thread(anchor_ship_log, layout)
+    except PlatformError as exc:
+        log.warning("commits will not carry the ship's log: %s", exc)
+
+
+async def _ensure_owner_token(layout: Layout, wired: Wired) -> None:
+    """The owner's token in a file of 0600; anew where the file is gone or the token no longer holds."""
+    try:
+        await authenticate(wired.ports, layout.owner_token.read_text().strip())
+    except (FileNotFoundError, PlatformError):
+        tenant = wired.ports.workspace.settings().tenant
+        owner = OWNER.model_copy(update={"tenant": tenant})
+        issued = await issue_token(
+            wired.ports, owner, TokenRequest(name="owner", role=Role.OWNER, note="written by up")
+        )
+        partial = layout.owner_token.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(issued.token + "\n")
+        partial.rename(layout.owner_token)
+
+
+async def _status(layout: Layout, wired: Wired) -> dict[str, Any]:
+    head = await wired.ports.ship_log.head()
+    return {
+        "workspace": str(layout.root),
+        "addresses": wired.addresses.model_dump(),
+        "units": [asdict(unit) for unit in wired.platform.units()],
+        "problems": list(await _problems(wired)),
+        "ship_log": {"entries": head.seq, "head": head.hash},
+    }
+
+
+async def _problems(wired: Wired) -> Sequence[str]:
+    """Why changes cannot be taken now."""
+    try:
+        await wired.ports.store.write(lambda tx: tx.deployment("none", "none"))
+        wired.ports.workspace.settings()
+    except PlatformError as exc:
+        return [exc.message]
+    if (await wired.ports.traffic.status("none", "none")).weights is None:
+        return ["no proxy answers"]
+    return []
+
+
+class _held:  # noqa: N801 - reads as what it does: `with _held(layout)`
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def __enter__(self) -> None:
+        self._file = self._layout.lock.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise PlatformError(
+                ErrorCode.CONFLICT,
+                f"another daemon holds {self._layout.lock}",
+                "there is one daemon for each workspace; `santiago status` shows it",
+            ) from exc
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def main() -> None:
+    """`python -m santiago_platform.entrypoints.daemon WORKSPACE`, as s6 starts it."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(Layout.of(sys.argv[1])))
+    except PlatformError as exc:
+        log.error("%s %s", exc, exc.internal)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

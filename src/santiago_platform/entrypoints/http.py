@@ -1,0 +1,278 @@
+"""The server over HTTP: MCP for agents, plain JSON for programs and the command line, and what watches it."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, assert_never
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.transport_security import (
+    DEFAULT_MAX_REQUEST_BODY_SIZE,
+    TransportSecurityMiddleware,
+    TransportSecuritySettings,
+)
+from pydantic_core import from_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal
+from ..domain.policy import authorise
+from ..operations.issue_token import TokenRequest, authenticate, issue_token, list_tokens, revoke_token
+from ..operations.release_service import ReleaseRequest, release_service
+from ..ports import Ports
+from ..tools.schema import parse
+from ..tools.tool import render
+from .authentication import AuthenticationMiddleware, Caller, bearer
+from .invocation import invoke, refusal
+from .mcp_server import build_server, error_object
+from .metrics import ServerMetrics
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES = DEFAULT_MAX_REQUEST_BODY_SIZE
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+HOOK_PATH = "/hooks/alertmanager"
+Status = Callable[[], Awaitable[dict[str, Any]]]
+Handler = Callable[[Request], Awaitable[Response]]
+Problems = Callable[[], Awaitable[Sequence[str]]]
+
+
+def build_app(
+    ports: Ports,
+    *,
+    status: Status,
+    problems: Problems,
+    hook_token: str,
+    metrics: ServerMetrics | None = None,
+    hosts: Sequence[str] = LOOPBACK_HOSTS,
+) -> ASGIApp:
+    """The whole server as an ASGI application; its lifespan must be run.
+
+    status: what `santiago status` shows. problems: why the server is not ready, in words; none means ready.
+    hook_token: what Alertmanager sends as its bearer token. hosts: names by which clients may call it; a request
+    for another one is refused, as a browser on a page that rebinds its name would send it.
+    """
+    api = _Api(ports, status, problems, hook_token, metrics or ServerMetrics())
+    server = build_server(ports, _principal_of_context, api.metrics)
+    streaming = StreamableHTTPSessionManager(server, max_request_body_size=BODY_BYTES)
+    bulk = StreamableHTTPSessionManager(server, json_response=True, max_request_body_size=BODY_BYTES)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with streaming.run(), bulk.run():
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/mcp", StreamableHTTPASGIApp(streaming)),
+            Route("/mcp/json", StreamableHTTPASGIApp(bulk)),
+            *api.routes(),
+        ],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+
+    async def who(token: str) -> Principal:
+        return await authenticate(ports, token)
+
+    return _HostMiddleware(AuthenticationMiddleware(app, who, exempt=frozenset({HOOK_PATH})), hosts)
+
+
+class _Api:
+    """Plain JSON: a body is the request's fields, an answer the result's, an error {"error": {code, message, hint}}."""
+
+    def __init__(
+        self, ports: Ports, status: Status, problems: Problems, hook_token: str, metrics: ServerMetrics
+    ) -> None:
+        self.metrics = metrics
+        self._ports = ports
+        self._status = status
+        self._problems = problems
+        self._hook_token = hook_token
+
+    def routes(self) -> list[Route]:
+        handlers: list[tuple[str, str, Handler]] = [
+            ("POST", "/api/tools/{name}", self.call_tool),
+            ("GET", "/api/status", self.status),
+            ("POST", "/api/releases", self.release),
+            ("POST", "/api/tokens", self.issue),
+            ("GET", "/api/tokens", self.tokens),
+            ("DELETE", "/api/tokens/{id}", self.revoke),
+            ("GET", "/api/log/verify", self.verify),
+            ("GET", "/healthz", self.alive),
+            ("GET", "/readyz", self.ready),
+            ("GET", "/metrics", self.scrape),
+            ("POST", HOOK_PATH, self.alerts),
+        ]
+        return [Route(path, _guarded(handler), methods=[method]) for method, path, handler in handlers]
+
+    async def call_tool(self, request: Request) -> Response:
+        arguments = await _body(request)
+        name = request.path_params["name"]
+        return _json(render(await invoke(self._ports, self.metrics, _principal(request), name, arguments)))
+
+    async def status(self, request: Request) -> Response:
+        authorise(_principal(request), "read_architecture")
+        return JSONResponse(await self._status())
+
+    async def release(self, request: Request) -> Response:
+        asked = parse(ReleaseRequest, await _body(request))
+        return _json(render(await release_service(self._ports, _principal(request), asked)))
+
+    async def issue(self, request: Request) -> Response:
+        asked = parse(TokenRequest, await _body(request))
+        return _json(render(await issue_token(self._ports, _principal(request), asked)), 201)
+
+    async def tokens(self, request: Request) -> Response:
+        found = await list_tokens(self._ports, _principal(request))
+        return JSONResponse({"tokens": [token.model_dump(mode="json") for token in found]})
+
+    async def revoke(self, request: Request) -> Response:
+        await revoke_token(self._ports, _principal(request), request.path_params["id"])
+        return Response(status_code=204)
+
+    async def verify(self, request: Request) -> Response:
+        authorise(_principal(request), "read_operation")
+        found = await self._ports.ship_log.verify()
+        return JSONResponse({"intact": found.intact, **found.model_dump(mode="json")})
+
+    async def alive(self, _: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def ready(self, _: Request) -> Response:
+        problems = list(await self._problems())
+        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+
+    async def scrape(self, _: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def alerts(self, request: Request) -> Response:
+        if not hmac.compare_digest(bearer(request.scope).encode(), self._hook_token.encode()):
+            raise PlatformError(ErrorCode.UNAUTHENTICATED, "this is not Alertmanager's token")
+        body = await _body(request)
+        alerts = body.get("alerts")
+        if not isinstance(alerts, list) or body.get("status") not in ("firing", "resolved"):
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT, "this is not a notification of Alertmanager: it has no status and alerts"
+            )
+        self.metrics.alerts_received(body["status"], len(alerts))
+        log.warning("Alertmanager: %d alerts are %s", len(alerts), body["status"])
+        return JSONResponse({"received": len(alerts)})
+
+
+def _principal(request: Request) -> Principal:
+    caller: Caller = request.user
+    return caller.principal
+
+
+def _principal_of_context(context: ServerRequestContext[Any, Any]) -> Principal:
+    request: Any = context.request  # over HTTP every message has its own, also within a session
+    return _principal(request)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent; nothing is {}. Raises INVALID_ARGUMENT, also for what is too large or too deep."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES:
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"the body is larger than {BODY_BYTES} bytes")
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT, "the body is not declared as JSON", "send Content-Type: application/json"
+        )
+    try:
+        value = from_json(bytes(body) or b"{}", allow_inf_nan=False)
+    except ValueError as exc:
+        raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {str(exc)[:200]}") from exc
+    if not isinstance(value, dict):
+        raise PlatformError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object", 'send {"argument": value}')
+    return value
+
+
+def _json(text: bytes, status: int = 200) -> Response:
+    return Response(text, status, media_type="application/json")
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as exc:  # noqa: BLE001 - what is not a PlatformError is logged with its trace there
+            return _error(refusal(exc, f"{request.method} {request.url.path}"))
+
+    return answer
+
+
+def _error(exc: PlatformError) -> Response:
+    headers = {"retry-after": str(max(1, round(exc.retry_after)))} if exc.retry_after is not None else {}
+    if exc.code is ErrorCode.UNAUTHENTICATED:
+        headers["www-authenticate"] = 'Bearer realm="santiago"'
+    return JSONResponse({"error": error_object(exc)}, http_status(exc.code), headers)
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    """What the router refuses: no such path, or not by this method."""
+    assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for this class
+    code = ErrorCode.NOT_FOUND if exc.status_code == 404 else ErrorCode.UNSUPPORTED
+    error = {"code": code, "message": f"{exc.detail}: {request.method} {request.url.path[:200]}", "hint": ""}
+    return JSONResponse({"error": error}, exc.status_code, exc.headers)
+
+
+def http_status(code: ErrorCode) -> int:
+    """The HTTP status that says the same, as near as there is one."""
+    match code:
+        case ErrorCode.INVALID_ARGUMENT:
+            return 400
+        case ErrorCode.UNAUTHENTICATED:
+            return 401
+        case ErrorCode.PERMISSION_DENIED:
+            return 403
+        case ErrorCode.NOT_FOUND:
+            return 404
+        case ErrorCode.CONFLICT | ErrorCode.FAILED_PRECONDITION:
+            return 409
+        case ErrorCode.RESOURCE_EXHAUSTED:
+            return 429
+        case ErrorCode.INTERNAL | ErrorCode.DATA_CORRUPT:
+            return 500
+        case ErrorCode.UNSUPPORTED:
+            return 501
+        case ErrorCode.UNAVAILABLE:
+            return 503
+        case ErrorCode.DEADLINE_EXCEEDED:
+            return 504
+        case _:
+            assert_never(code)
+
+
+class _HostMiddleware:
+    """Refuses a request for another host's name, and one that a page of another origin sends."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
+        self._app = app
+        self._security = TransportSecurityMiddleware(
+            TransportSecuritySettings(
+                allowed_hosts=[*hosts, *(f"{host}:*" for host in hosts)],
+                allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
+            )
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refused = await self._security.validate_request(Request(scope))
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

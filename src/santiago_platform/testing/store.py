@@ -1,0 +1,344 @@
+"""The contract of ports.store.Store."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ..domain.deployment import Deployment, Version
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal, Role, Token
+from ..domain.operation import Operation, OperationState
+from ..domain.rollout import Message, MessageKind, Phase, Rollout
+from ..domain.strategy import Strategy
+from ..domain.workload import Template
+from ..ports.store import Snapshot, Store, Transaction
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ANN = Principal(name="ann", role=Role.DEVELOPER)
+
+
+def operation(number: int = 1, **fields: Any) -> Operation:
+    """number: seconds after START at which it was created."""
+    at = START + timedelta(seconds=number)
+    known: dict[str, Any] = {
+        "id": f"op-{number}",
+        "kind": "deploy_service",
+        "principal": ANN,
+        "service": "web",
+        "environment": "production",
+        "request": {"git_ref": "main", "text": 'ünïcode "quoted"\n\x00'},
+        "created_at": at,
+        "updated_at": at,
+    }
+    return Operation(**{**known, **fields})
+
+
+def rollout(number: int = 1, **fields: Any) -> Rollout:
+    known: dict[str, Any] = {
+        "id": f"ro-{number}",
+        "operation_id": f"op-{number}",
+        "service": "web",
+        "environment": "production",
+        "tenant": "default",
+        "strategy": Strategy.BLUE_GREEN,
+        "new": version("sha256:" + "a" * 64),
+        "phase": Phase.STARTING,
+        "started_at": START,
+        "phase_since": START,
+    }
+    return Rollout(**{**known, **fields})
+
+
+def version(release: str) -> Version:
+    template = Template(service="web", environment="production", tenant="default", release=release, command=("./run",))
+    return Version(template=template, replicas=2)
+
+
+def message(number: int = 1, **fields: Any) -> Message:
+    known: dict[str, Any] = {"id": f"m-{number}", "kind": MessageKind.ABORT, "by": "ann", "at": START}
+    return Message(**{**known, **fields})
+
+
+def deployment(**fields: Any) -> Deployment:
+    known: dict[str, Any] = {"service": "web", "environment": "production", "tenant": "default"}
+    return Deployment(**{**known, **fields})
+
+
+def token(number: int = 1, **fields: Any) -> Token:
+    known: dict[str, Any] = {"id": f"t-{number}", "secret_sha256": "0" * 64, "principal": ANN, "created_at": START}
+    return Token(**{**known, **fields})
+
+
+def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
+    return rollout.model_copy(update={"phase": phase, "epoch": rollout.epoch + 1, **fields})
+
+
+class StoreContract:
+    """A subclass supplies the fixture `store`: an empty one, closed afterwards."""
+
+    async def test_what_was_written_is_read_back_as_it_was(self, store: Store) -> None:
+        def unit(tx: Transaction) -> str:
+            tx.save_operation(operation())
+            tx.add_rollout(rollout())
+            tx.add_message("ro-1", message())
+            tx.save_deployment(deployment(live=version("sha256:" + "b" * 64), warm_until=START))
+            tx.save_token(token())
+            return "the unit's value"
+
+        assert await store.write(unit) == "the unit's value"
+
+        def look(view: Snapshot) -> list[object]:
+            return [
+                view.operation("op-1"),
+                view.rollout("ro-1"),
+                view.rollout_of("op-1"),
+                view.active_rollout("web", "production"),
+                *view.messages("ro-1"),
+                view.deployment("web", "production"),
+                view.token("t-1"),
+            ]
+
+        assert await store.read(look) == [
+            operation(),
+            rollout(),
+            rollout(),
+            rollout(),
+            message(),
+            deployment(live=version("sha256:" + "b" * 64), warm_until=START),
+            token(),
+        ]
+
+    async def test_what_is_not_there_is_none_or_empty(self, store: Store) -> None:
+        def look(view: Snapshot) -> list[object]:
+            return [
+                view.operation("x"),
+                view.rollout("x"),
+                view.rollout_of("x"),
+                view.active_rollout("web", "production"),
+                view.deployment("web", "production"),
+                view.token("x"),
+                *view.operations(),
+                *view.active_rollouts(),
+                *view.journal("x"),
+                *view.messages("x"),
+                *view.deployments(),
+                *view.tokens(),
+            ]
+
+        assert await store.read(look) == [None] * 6
+
+    async def test_a_saved_value_replaces_the_one_with_the_same_key(self, store: Store) -> None:
+        def unit(tx: Transaction) -> None:
+            for value in (operation(), operation(phase="starting")):
+                tx.save_operation(value)
+            for row in (deployment(), deployment(generation=2)):
+                tx.save_deployment(row)
+            for held in (token(), token(revoked=True)):
+                tx.save_token(held)
+
+        await store.write(unit)
+        assert await store.read(lambda v: v.operations()) == [operation(phase="starting")]
+        assert await store.read(lambda v: v.deployments()) == [deployment(generation=2)]
+        assert await store.read(lambda v: v.tokens()) == [token(revoked=True)]
+
+    async def test_a_unit_reads_what_it_wrote_itself(self, store: Store) -> None:
+        def unit(tx: Transaction) -> Operation | None:
+            tx.save_operation(operation())
+            return tx.operation("op-1")
+
+        assert await store.write(unit) == operation()
+
+    async def test_a_unit_that_raises_stores_nothing_and_its_error_is_raised(self, store: Store) -> None:
+        def unit(tx: Transaction) -> None:
+            tx.save_operation(operation())
+            tx.add_rollout(rollout())
+            raise LookupError("the unit's own")
+
+        with pytest.raises(LookupError, match="the unit's own"):
+            await store.write(unit)
+        assert await store.read(lambda v: (v.operation("op-1"), v.rollout("ro-1"))) == (None, None)
+        await store.write(lambda tx: tx.add_rollout(rollout()))
+
+    async def test_a_unit_that_raises_undoes_itself_alone(self, store: Store) -> None:
+        def unit(number: int) -> Any:
+            def do(tx: Transaction) -> None:
+                tx.save_operation(operation(number))
+                if number % 3 == 0:
+                    raise LookupError(str(number))
+
+            return store.write(do)
+
+        outcomes = await asyncio.gather(*(unit(n) for n in range(60)), return_exceptions=True)
+        failed = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, LookupError)]
+        stored = {o.id for o in await store.read(lambda v: v.operations(limit=100))}
+        assert failed == list(range(0, 60, 3))
+        assert stored == {f"op-{n}" for n in range(60) if n % 3}
+
+    async def test_a_unit_that_raises_stop_iteration_answers_too(self, store: Store) -> None:
+        async with asyncio.timeout(10):
+            with pytest.raises((StopIteration, RuntimeError)):
+                await store.write(lambda tx: next(iter(())))
+
+    async def test_units_run_alone_so_that_none_is_lost(self, store: Store) -> None:
+        await store.write(lambda tx: tx.save_deployment(deployment()))
+
+        def count(tx: Transaction) -> None:
+            found = tx.deployment("web", "production")
+            assert found is not None
+            tx.save_deployment(found.model_copy(update={"generation": found.generation + 1}))
+
+        await asyncio.gather(*(store.write(count) for _ in range(100)))
+        after = await store.read(lambda v: v.deployment("web", "production"))
+        assert after is not None
+        assert after.generation == 100
+
+    async def test_a_read_sees_all_of_a_unit_or_nothing(self, store: Store) -> None:
+        def both(generation: int) -> Any:
+            def unit(tx: Transaction) -> None:
+                tx.save_deployment(deployment(generation=generation))
+                tx.save_deployment(deployment(environment="staging", generation=generation))
+
+            return store.write(unit)
+
+        def look(view: Snapshot) -> set[int]:
+            return {d.generation for d in view.deployments()}
+
+        await both(0)
+        writing = asyncio.gather(*(both(n) for n in range(1, 50)))
+        seen = [await store.read(look)]
+        while not writing.done():
+            seen.append(await store.read(look))
+            await asyncio.sleep(0)
+        await writing
+        assert all(len(generations) == 1 for generations in seen)
+        assert await store.read(look) == {49}
+
+    async def test_operations_come_newest_first_and_bounded(self, store: Store) -> None:
+        for number in (2, 3, 1):
+            await store.write(lambda tx, n=number: tx.save_operation(operation(n)))  # type: ignore[misc]
+        assert [o.id for o in await store.read(lambda v: v.operations())] == ["op-3", "op-2", "op-1"]
+        assert [o.id for o in await store.read(lambda v: v.operations(limit=2))] == ["op-3", "op-2"]
+
+    async def test_of_operations_of_the_same_moment_the_one_stored_last_is_newest(self, store: Store) -> None:
+        for name in ("op-b", "op-a", "op-c"):
+            await store.write(lambda tx, id=name: tx.save_operation(operation(id=id)))  # type: ignore[misc]
+        assert [o.id for o in await store.read(lambda v: v.operations())] == ["op-c", "op-a", "op-b"]
+
+    async def test_operations_are_filtered(self, store: Store) -> None:
+        done = {"state": OperationState.SUCCEEDED, "finished_at": START}
+        rows = [
+            operation(1),
+            operation(2, service="api"),
+            operation(3, environment="staging"),
+            operation(4, principal=ANN.model_copy(update={"tenant": "other"})),
+            operation(5, **done),
+            operation(6, **done, logged=True),
+        ]
+        for row in rows:
+            await store.write(lambda tx, row=row: tx.save_operation(row))  # type: ignore[misc]
+
+        async def found(**filters: Any) -> list[str]:
+            return [o.id for o in await store.read(lambda v: v.operations(**filters))]
+
+        assert await found(service="api") == ["op-2"]
+        assert await found(environment="staging") == ["op-3"]
+        assert await found(tenant="other") == ["op-4"]
+        assert await found(running=True) == ["op-4", "op-3", "op-2", "op-1"]
+        assert await found(running=False) == ["op-6", "op-5"]
+        assert await found(unlogged=True) == ["op-5"]
+        assert await found(unlogged=False, service="web", environment="production", tenant="default") == [
+            "op-6",
+            "op-1",
+        ]
+
+    async def test_of_two_rollouts_added_at_once_exactly_one_wins(self, store: Store) -> None:
+        outcomes = await asyncio.gather(
+            *(store.write(lambda tx, n=n: tx.add_rollout(rollout(n))) for n in range(2)),  # type: ignore[misc]
+            return_exceptions=True,
+        )
+        errors = [o for o in outcomes if isinstance(o, PlatformError)]
+        assert [e.code for e in errors] == [ErrorCode.CONFLICT]
+        assert outcomes.count(None) == 1
+        assert len(await store.read(lambda v: v.active_rollouts())) == 1
+
+    async def test_another_service_or_environment_may_have_its_own_rollout(self, store: Store) -> None:
+        for n, where in enumerate([{}, {"service": "api"}, {"environment": "staging"}]):
+            await store.write(lambda tx, n=n, where=where: tx.add_rollout(rollout(n, **where)))  # type: ignore[misc]
+        assert [r.id for r in await store.read(lambda v: v.active_rollouts())] == ["ro-0", "ro-1", "ro-2"]
+
+    async def test_a_finished_rollout_makes_room_for_the_next_and_cannot_come_back(self, store: Store) -> None:
+        first = next_of(rollout(1), Phase.SUCCEEDED)
+        await store.write(lambda tx: tx.add_rollout(rollout(1)))
+        await store.write(lambda tx: tx.save_rollout(first))
+        assert await store.read(lambda v: v.active_rollout("web", "production")) is None
+        await store.write(lambda tx: tx.add_rollout(rollout(2)))
+        with pytest.raises(PlatformError) as caught:
+            await store.write(lambda tx: tx.save_rollout(next_of(first, Phase.SHIFTING)))
+        assert caught.value.code is ErrorCode.CONFLICT
+        assert await store.read(lambda v: v.rollout("ro-1")) == first
+
+    async def test_a_writer_that_lags_behind_is_fenced_off_by_the_epoch(self, store: Store) -> None:
+        await store.write(lambda tx: tx.add_rollout(rollout()))
+        shifting = next_of(rollout(), Phase.SHIFTING)
+        await store.write(lambda tx: tx.save_rollout(shifting))
+        for epoch in (0, 1, 3):
+            late = shifting.model_copy(update={"epoch": epoch, "phase": Phase.FAILED})
+            with pytest.raises(PlatformError) as caught:
+                await store.write(lambda tx, late=late: tx.save_rollout(late))  # type: ignore[misc]
+            assert caught.value.code is ErrorCode.CONFLICT
+        with pytest.raises(PlatformError) as caught:
+            await store.write(lambda tx: tx.save_rollout(rollout(9, epoch=1)))
+        assert caught.value.code is ErrorCode.CONFLICT
+        assert await store.read(lambda v: v.rollout("ro-1")) == shifting
+        assert len(await store.read(lambda v: v.journal("ro-1"))) == 2
+
+    async def test_the_journal_has_a_line_of_each_stored_phase_in_order(self, store: Store) -> None:
+        shifting = next_of(rollout(), Phase.SHIFTING, reason="ready", phase_since=START + timedelta(seconds=5))
+        await store.write(lambda tx: tx.add_rollout(rollout()))
+        await store.write(lambda tx: tx.save_rollout(shifting))
+        steps = await store.read(lambda v: v.journal("ro-1"))
+        assert [(s.epoch, s.phase, s.reason, s.at) for s in steps] == [
+            (0, Phase.STARTING, "", START),
+            (1, Phase.SHIFTING, "ready", START + timedelta(seconds=5)),
+        ]
+
+    async def test_messages_wait_oldest_first_until_they_are_removed(self, store: Store) -> None:
+        def unit(tx: Transaction) -> None:
+            tx.add_rollout(rollout())
+            for number in (3, 1, 2):
+                tx.add_message("ro-1", message(number))
+            tx.add_message("ro-2", message(4))
+
+        await store.write(unit)
+        assert [m.id for m in await store.read(lambda v: v.messages("ro-1"))] == ["m-3", "m-1", "m-2"]
+        await store.write(lambda tx: tx.remove_messages("ro-1", ["m-3", "m-2", "m-4", "unknown"]))
+        await store.write(lambda tx: tx.remove_messages("ro-1", []))
+        assert [m.id for m in await store.read(lambda v: v.messages("ro-1"))] == ["m-1"]
+        assert [m.id for m in await store.read(lambda v: v.messages("ro-2"))] == ["m-4"]
+
+    async def test_the_same_message_twice_is_once_also_after_it_was_removed(self, store: Store) -> None:
+        await store.write(lambda tx: tx.add_message("ro-1", message(reason="first")))
+        await store.write(lambda tx: tx.add_message("ro-1", message(reason="second")))
+        assert [m.reason for m in await store.read(lambda v: v.messages("ro-1"))] == ["first"]
+        await store.write(lambda tx: tx.remove_messages("ro-1", ["m-1"]))
+        await store.write(lambda tx: tx.add_message("ro-1", message()))
+        assert await store.read(lambda v: v.messages("ro-1")) == []
+
+    async def test_deployments_are_those_of_a_tenant(self, store: Store) -> None:
+        rows = [deployment(), deployment(service="api"), deployment(service="own", tenant="other")]
+        for row in rows:
+            await store.write(lambda tx, row=row: tx.save_deployment(row))  # type: ignore[misc]
+        assert [d.service for d in await store.read(lambda v: v.deployments(tenant="default"))] == ["api", "web"]
+        assert [d.service for d in await store.read(lambda v: v.deployments())] == ["api", "own", "web"]
+
+    async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
+        await store.close()
+        await store.close()
+        for call in (store.read(lambda v: v.tokens()), store.write(lambda tx: tx.save_token(token()))):
+            with pytest.raises(PlatformError) as caught:
+                await call
+            assert caught.value.code is ErrorCode.UNAVAILABLE

@@ -1,0 +1,64 @@
+"""Tools that change what runs: recorded in the ship's log, denied ones too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..domain.identity import Principal
+from ..operations.deploy_service import DeployRequest, deploy_service
+from ..operations.manage_operation import OperationCommand, OperationsView, Report, manage_operation
+from ..operations.operation_view import OperationView
+from ..ports import Ports
+from .tool import Tool
+
+
+class DeployCall(DeployRequest):
+    """A deployment, and whether the caller waits for its end."""
+
+    wait: bool = False
+    timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 300
+
+
+async def _deploy(ports: Ports, who: Principal, call: DeployCall, report: Report | None) -> OperationView:
+    started = await deploy_service(ports, who, call)
+    if call.dry_run or not call.wait:
+        return started
+    command = OperationCommand(action="wait", operation=started.id, timeout_seconds=call.timeout_seconds)
+    ended = await manage_operation(ports, who, command, report)
+    return ended.operations[0]
+
+
+async def _manage(ports: Ports, who: Principal, command: OperationCommand, report: Report | None) -> OperationsView:
+    return await manage_operation(ports, who, command, report)
+
+
+DEPLOY_SERVICE = Tool(
+    name="deploy_service",
+    title="Deploy service",
+    description=(
+        "Deploys exactly one of git_ref (built first), release or from_environment. Only healthy instances get "
+        "traffic; a failing version is taken back. Answers with an operation, with wait at its end. It is live when "
+        "it succeeded with proof MATCH. Follow it by manage_operation."
+    ),
+    request=DeployCall,
+    answer=OperationView,
+    example={"service": "web", "environment": "production", "git_ref": "HEAD", "wait": True},
+    call=_deploy,
+    destructive=True,
+)
+
+MANAGE_OPERATION = Tool(
+    name="manage_operation",
+    title="Manage operation",
+    description=(
+        "status; wait for the end; promote what is held; abort what runs; rollback to the version before; history. "
+        "Of an operation, or of the newest of a service and environment. The answer's next says what can be done."
+    ),
+    request=OperationCommand,
+    answer=OperationsView,
+    example={"action": "rollback", "service": "web", "environment": "production"},
+    call=_manage,
+    destructive=True,
+)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from santiago_platform.adapters.fake.traffic import FakeTraffic
+from santiago_platform.adapters.local.envoy import EnvoyTraffic
+from santiago_platform.domain.route import Endpoint
+from santiago_platform.testing.envoy_pair import EnvoyPair
+from santiago_platform.testing.traffic import (
+    IngressContract,
+    Load,
+    Serve,
+    TrafficContract,
+    backend,
+    followed,
+    route,
+    seen,
+)
+from santiago_platform.testing.upstream import Upstream
+
+Start = Callable[..., Awaitable[Upstream]]
+
+
+class TestFakeTraffic(TrafficContract):
+    @pytest.fixture
+    def traffic(self) -> FakeTraffic:
+        return FakeTraffic()
+
+    @pytest.fixture
+    def serve(self) -> Serve:
+        async def serve(instance: str) -> Endpoint:
+            return Endpoint(instance=instance, host="127.0.0.1", port=1)
+
+        return serve
+
+    @pytest.fixture
+    def written(self, traffic: FakeTraffic) -> Callable[[], object]:
+        return lambda: len(traffic.history)
+
+
+class TestEnvoyTraffic(TrafficContract, IngressContract):
+    @pytest.fixture
+    def traffic(self, envoy_traffic: EnvoyTraffic) -> EnvoyTraffic:
+        return envoy_traffic
+
+    @pytest.fixture
+    def ingress(self, envoys: EnvoyPair) -> int:
+        return envoys.ingress_port
+
+    @pytest.fixture
+    async def serve(self) -> AsyncIterator[Serve]:
+        running: list[Upstream] = []
+
+        async def serve(instance: str) -> Endpoint:
+            running.append(await Upstream(instance.split("__")[2], instance).start())
+            return running[-1].endpoint()
+
+        yield serve
+        for one in running:
+            await one.stop()
+
+    @pytest.fixture
+    def written(self, envoys: EnvoyPair) -> Callable[[], object]:
+        return lambda: sorted((e.name, e.inode(), e.stat().st_mtime_ns) for e in os.scandir(envoys.layout.xds))
+
+    async def test_a_killed_envoy_costs_no_acknowledgement_and_follows_when_it_is_back(
+        self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair
+    ) -> None:
+        one, two = await upstream("v1"), await upstream("v2")
+        await traffic.apply(route(backend("v1", 1, one.endpoint()), backend("v2", 0, two.endpoint())))
+        await seen(traffic, followed(2))
+        envoys.kill("envoy-a")
+        try:
+            await traffic.apply(route(backend("v1", 0, one.endpoint()), backend("v2", 1, two.endpoint())))
+            await seen(traffic, lambda s: s.weights == {"v2": 1} and len(s.healthy) == 2)
+        finally:
+            envoys.start("envoy-a")
+        await seen(traffic, lambda s: s.weights == {"v2": 1} and len(s.healthy) == 2)
+        async with Load(envoys.ingress_port).running() as load:
+            await load.wait(100)
+        assert load.failed({"v2"}) == {}
+
+    async def test_without_a_live_envoy_nothing_is_claimed_and_the_route_is_there_when_they_are_back(
+        self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair
+    ) -> None:
+        for name in ("envoy-a", "envoy-b"):
+            envoys.kill(name)
+        try:
+            await traffic.apply(route(backend("v1", 1, (await upstream("v1")).endpoint())))
+            status = await traffic.status("web", "production")
+            assert (status.weights, status.healthy, status.known) == (None, frozenset(), frozenset())
+        finally:
+            envoys.start()
+        await seen(traffic, lambda s: s.weights == {"v1": 1} and s.healthy)
+
+    async def test_a_frozen_envoy_acknowledges_nothing(
+        self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair
+    ) -> None:
+        one, two = await upstream("v1"), await upstream("v2")
+        await traffic.apply(route(backend("v1", 1, one.endpoint()), backend("v2", 0, two.endpoint())))
+        await seen(traffic, followed(2))
+        envoys.freeze("envoy-b")
+        try:
+            status = await seen(traffic, lambda s: s.weights is None)
+            assert "envoy-b does not answer" in status.error
+            assert status.healthy == frozenset()
+        finally:
+            envoys.thaw("envoy-b")
+        await seen(traffic, lambda s: s.weights == {"v1": 1} and len(s.healthy) == 2)
+
+    @pytest.mark.parametrize("text", ["{", '{"resources": [{"@type": "no.such/Thing"}]}'])
+    async def test_a_file_that_somebody_broke_is_reported_then_mended_and_no_request_fails(
+        self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair, text: str
+    ) -> None:
+        await traffic.apply(route(backend("v1", 1, (await upstream("v1")).endpoint())))
+        await seen(traffic, followed(1))
+        file = envoys.layout.xds / "rds.json"
+        async with Load(envoys.ingress_port).running() as load:
+            broken = file.with_suffix(".broken")
+            broken.write_text(text)
+            broken.replace(file)
+            status = await seen(traffic, lambda s: s.error)
+            assert "refused rds.json and keeps its last good one" in status.error
+            await load.wait()
+            await seen(traffic, lambda s: not s.error and s.weights == {"v1": 1})
+            await load.wait()
+        assert load.failed({"v1"}) == {}
+        assert json.loads(file.read_text())["version_info"]
+
+    async def test_a_daemon_that_starts_again_goes_on_with_all_routes_and_writes_nothing(
+        self, traffic: EnvoyTraffic, upstream: Start, written: Callable[[], object], envoys: EnvoyPair
+    ) -> None:
+        wanted = route(backend("v1", 1, (await upstream("v1")).endpoint()))
+        shop = route(backend("v7", 1, (await upstream("v7")).endpoint()), service="shop")
+        for one in (wanted, shop):
+            await traffic.apply(one)
+            await seen(traffic, followed(1), one.service)
+        before = written()
+        again = EnvoyTraffic(envoys.layout)
+        await again.apply(wanted)
+        assert (await again.status("shop", "production")).weights == {"v7": 1}
+        assert written() == before
+        await again.close()
+
+    async def test_the_files_and_the_admin_are_private(self, traffic: EnvoyTraffic, envoys: EnvoyPair) -> None:
+        layout = envoys.layout
+        for path in (layout.xds, layout.runtime, *layout.xds.iterdir(), layout.envoy_admin("envoy-a")):
+            assert path.stat().st_mode & 0o077 == 0, path

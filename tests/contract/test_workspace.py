@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.testing.workspace import GitWorkspace, WorkspaceContract
+
+
+class TestFakeWorkspace(WorkspaceContract):
+    @pytest.fixture
+    def workspace(self) -> FakeWorkspace:
+        return FakeWorkspace()
+
+    @pytest.mark.xfail(strict=True, reason="the fake makes up any service")
+    def test_an_unknown_service_is_not_found(self, workspace: FakeWorkspace) -> None:
+        super().test_an_unknown_service_is_not_found(workspace)
+
+
+class TestFileWorkspace(WorkspaceContract):
+    @pytest.fixture
+    def workspace(self, tmp_path: Path) -> FileWorkspace:
+        return FileWorkspace(GitWorkspace(tmp_path / "workspace").root)

@@ -1,0 +1,148 @@
+"""The plain JSON interface, in the process, over the platform in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.ship_log import EntryKind
+from santiago_platform.entrypoints.http import build_app, http_status
+from santiago_platform.operations.issue_token import TokenRequest, issue_token
+
+ROOT = Principal(name="root", role=Role.OWNER)
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform()
+
+
+@pytest.fixture
+async def http(platform: FakePlatform) -> AsyncIterator[httpx2.AsyncClient]:
+    async def status() -> dict[str, Any]:
+        return {"daemon": {"pid": 7}}
+
+    async def problems() -> list[str]:
+        return []
+
+    app = build_app(platform.ports, status=status, problems=problems, hook_token="hook")
+    issued = await issue_token(platform.ports, ROOT, TokenRequest(name="owner", role=Role.OWNER))
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app),
+        base_url="http://localhost",
+        headers={"authorization": f"Bearer {issued.token}"},
+    ) as client:
+        yield client
+
+
+async def bearer(platform: FakePlatform, role: Role) -> dict[str, str]:
+    issued = await issue_token(platform.ports, ROOT, TokenRequest(name="somebody", role=role))
+    return {"authorization": f"Bearer {issued.token}"}
+
+
+def error(answer: httpx2.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+async def test_a_tool_is_called_with_its_arguments_and_answers_its_result(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/api/tools/read_architecture", json={"service": "web"})
+    assert answer.status_code == 200
+    assert answer.json()["undeployed"] == ["web"]
+    assert (await http.post("/api/tools/read_architecture")).json() == answer.json()
+
+
+async def test_errors_have_their_code_words_and_status(http: httpx2.AsyncClient) -> None:
+    unknown = await http.post("/api/tools/read_log", json={})
+    assert error(unknown) == (404, "not_found")
+    assert unknown.json()["error"]["hint"] == "did you mean read_logs?"
+    assert error(await http.post("/api/tools/read_architecture", json={"service": "nope"})) == (404, "not_found")
+    assert error(await http.post("/api/tools/read_logs", json=[1])) == (400, "invalid_argument")
+    assert error(await http.post("/api/tools/read_logs", content="{}", headers={"content-type": "text/plain"})) == (
+        400,
+        "invalid_argument",
+    )
+    assert error(await http.get("/api/nothing")) == (404, "not_found")
+    assert error(await http.delete("/api/status")) == (405, "unsupported")
+
+
+async def test_who_may_not_is_told_so_and_the_log_keeps_it(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    observer = await bearer(platform, Role.OBSERVER)
+    for path, body in (
+        ("/api/tools/deploy_service", {"service": "web", "environment": "production", "git_ref": "HEAD"}),
+        ("/api/releases", {"service": "web"}),
+        ("/api/tokens", {"name": "mallory", "role": "owner"}),
+    ):
+        assert error(await http.post(path, json=body, headers=observer)) == (403, "permission_denied")
+        assert platform.ship_log.entries[-1].kind is EntryKind.COMPLETED
+        assert platform.ship_log.entries[-1].outcome == "denied"
+    assert error(await http.get("/api/tokens", headers=observer)) == (403, "permission_denied")
+    assert error(await http.delete("/api/tokens/x", headers=observer)) == (403, "permission_denied")
+
+
+async def test_tokens_are_issued_listed_without_secrets_and_revoked(http: httpx2.AsyncClient) -> None:
+    issued = await http.post("/api/tokens", json={"name": "ann", "role": "developer", "ttl_seconds": 60})
+    assert issued.status_code == 201
+    new = {"authorization": f"Bearer {issued.json()['token']}"}
+    assert (await http.get("/api/status", headers=new)).json() == {"daemon": {"pid": 7}}
+    listed = await http.get("/api/tokens")
+    assert [token["name"] for token in listed.json()["tokens"] if not token["revoked"]] == ["owner", "ann"]
+    assert issued.json()["token"] not in listed.text
+    assert (await http.delete(f"/api/tokens/{issued.json()['id']}")).status_code == 204
+    assert (await http.get("/api/status", headers=new)).status_code == 401
+    assert error(await http.delete("/api/tokens/nope")) == (404, "not_found")
+
+
+async def test_a_token_ends_with_its_time(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    issued = await http.post("/api/tokens", json={"name": "ann", "role": "developer", "ttl_seconds": 60})
+    new = {"authorization": f"Bearer {issued.json()['token']}"}
+    platform.clock.advance(59)
+    assert (await http.get("/api/status", headers=new)).status_code == 200
+    platform.clock.advance(1)
+    assert (await http.get("/api/status", headers=new)).status_code == 401
+
+
+async def test_a_release_is_built_once_and_answered(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    first = await http.post("/api/releases", json={"service": "web"})
+    again = await http.post("/api/releases", json={"service": "web"})
+    assert first.json()["digest"].startswith("sha256:")
+    assert first.json() == again.json()
+    assert len(platform.artifacts.builds) == 1
+
+
+async def test_the_log_is_verified(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    found = (await http.get("/api/log/verify")).json()
+    assert found["intact"]
+    assert found["entries"] == len(platform.ship_log.entries)
+
+
+async def test_calls_are_counted_by_tool_and_outcome(http: httpx2.AsyncClient) -> None:
+    await http.post("/api/tools/read_architecture", json={})
+    await http.post("/api/tools/read_architecture", json={"service": 1})
+    await http.post("/api/tools/nothing", json={})
+    text = (await http.get("/metrics")).text
+    assert 'santiago_tool_calls_total{outcome="ok",tool="read_architecture"} 1.0' in text
+    assert 'santiago_tool_calls_total{outcome="invalid_argument",tool="read_architecture"} 1.0' in text
+    assert 'santiago_tool_calls_total{outcome="not_found",tool="unknown"} 1.0' in text
+    assert 'santiago_tool_call_seconds_count{tool="read_architecture"} 2.0' in text
+
+
+async def test_what_may_work_later_says_when(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    async def busy(*_: object, **__: object) -> None:
+        raise PlatformError(ErrorCode.UNAVAILABLE, "busy", "again", internal="secret", retry_after=2.4)
+
+    platform.logs.read = busy  # type: ignore[method-assign, assignment]
+    answer = await http.post("/api/tools/read_logs", json={})
+    assert error(answer) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "2"
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_code_has_a_status_that_is_an_error(code: ErrorCode) -> None:
+    assert 400 <= http_status(code) < 600
