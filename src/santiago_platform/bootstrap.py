@@ -93,6 +93,12 @@ def anchor_ship_log(layout: Layout) -> None:
     install_anchor(layout.root, layout.ship_log / "head.json")
 
 
+def ship_log_key(layout: Layout) -> bytes | None:
+    """The public key that signs the log's head here; None on a machine that only has the log."""
+    path = layout.keys / "ship-log.pub"
+    return bytes.fromhex(path.read_text()) if path.exists() else None
+
+
 __all__ = [
     "Addresses",
     "FileWorkspace",
@@ -109,6 +115,7 @@ __all__ = [
     "init_workspace",
     "known_ports",
     "missing",
+    "ship_log_key",
     "verify_directory",
     "wire",
 ]

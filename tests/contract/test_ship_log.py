@@ -16,9 +16,10 @@ import pytest
 
 from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.ship_log import FakeShipLog
-from santiago_platform.adapters.local.ship_log import FileShipLog, verify_directory
+from santiago_platform.adapters.local.log_directory import verify_directory
+from santiago_platform.adapters.local.ship_log import FileShipLog
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.ship_log import Entry, EntryKind, Head, Verification, chain_hash, parse
+from santiago_platform.domain.ship_log import Chain, Entry, EntryKind, Head, Verification, chain_hash, parse
 from santiago_platform.testing.ship_log import ShipLogContract, completed, opened
 
 DAY = "2026-01-01.jsonl"
@@ -178,6 +179,34 @@ class TestFileShipLog(ShipLogContract):
         assert (await again.verify()).intact
         await again.close()
 
+    async def test_entries_that_somebody_appended_without_the_key_are_noted_at_the_start(
+        self, log: FileShipLog, directory: Path, keys: Path, clock: ManualClock
+    ) -> None:
+        entry = await log.append(opened(1))
+        await log.close()
+        forged = Chain(entry.seq, entry.hash).append(opened(2), clock.now())[1]
+        with (directory / DAY).open("ab") as file:
+            file.write(forged + b"\n")
+        again = FileShipLog(directory, keys, clock)
+        note = lines(directory / DAY)[-1]
+        assert note.body == {"problem": "entries follow the signed head", "signed": 1, "last": 2}
+        assert (await again.verify()).intact
+        await again.close()
+
+    async def test_a_rewritten_end_stays_named_although_lines_follow_it(
+        self, log: FileShipLog, directory: Path, keys: Path, clock: ManualClock
+    ) -> None:
+        await log.append(opened(1))
+        await log.close()
+        forged, content = Chain(), b""
+        for number in (7, 8, 9):
+            content += forged.append(opened(number), clock.now())[1] + b"\n"
+        (directory / DAY).write_bytes(content)
+        again = FileShipLog(directory, keys, clock)
+        await again.append(opened(2))
+        assert named(await again.verify(), f"{DAY}:4", "entry 4 does not continue entry 3")
+        await again.close()
+
     async def test_a_file_that_git_put_in_its_place_is_what_is_appended_to(
         self, log: FileShipLog, directory: Path
     ) -> None:
@@ -264,9 +293,19 @@ class TestFileShipLog(ShipLogContract):
             verify_directory(tmp_path / "nowhere")
         assert caught.value.code is ErrorCode.NOT_FOUND
 
+    async def test_a_key_that_others_may_read_is_refused(
+        self, log: FileShipLog, directory: Path, keys: Path, clock: ManualClock
+    ) -> None:
+        await log.close()
+        (keys / "ship-log.key").chmod(0o644)
+        with pytest.raises(PlatformError, match="read by others") as caught:
+            FileShipLog(directory, keys, clock)
+        assert caught.value.code is ErrorCode.FAILED_PRECONDITION
+
     def test_a_key_that_is_none_is_data_corrupt(self, directory: Path, keys: Path, clock: ManualClock) -> None:
         keys.mkdir()
         (keys / "ship-log.key").write_text("no key")
+        (keys / "ship-log.key").chmod(0o600)
         with pytest.raises(PlatformError) as caught:
             FileShipLog(directory, keys, clock)
         assert caught.value.code is ErrorCode.DATA_CORRUPT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 GROUP_LIMIT = 1000
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk, a quota, a limit of file size
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class GroupCommit(Generic[Job, Answer]):
             outcomes = self._commit([job for job, _ in work])
         except PlatformError as exc:
             outcomes = [Outcome(error=exc)] * len(work)
-        except Exception as exc:
+        except BaseException as exc:  # whatever a job throws, the thread serves the others
             log.exception("%s: a group was not written", self._what)
             outcomes = [Outcome(error=exc)] * len(work)
         futures = [future for _, future in work]

@@ -25,9 +25,10 @@ class HeadKey:
 
     @classmethod
     def load(cls, path: Path) -> HeadKey:
-        """The key in `path` (PEM, 0600), made where it is missing, with its public half beside it as PATH.pub (hex).
+        """The key in `path` (PEM, 0600), made where it is missing, with its public half beside it as `.pub` (hex).
 
-        Raises PlatformError(DATA_CORRUPT) where the file holds no such key.
+        Raises PlatformError: DATA_CORRUPT where the file holds no such key, FAILED_PRECONDITION where others may
+        read it.
         """
         if not path.exists():
             fresh = path.with_name(f".{path.name}.new")
@@ -44,6 +45,12 @@ class HeadKey:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
+        if path.stat().st_mode & 0o077:
+            raise PlatformError(
+                ErrorCode.FAILED_PRECONDITION,
+                f"the private key {path} can be read by others",
+                "`chmod 600` it; if they may have read it, move it aside, and a new key is made",
+            )
         try:
             private = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
@@ -51,7 +58,7 @@ class HeadKey:
         if not isinstance(private, Ed25519PrivateKey):
             raise _no_key(path)
         key = cls(private)
-        path.with_name(f"{path.name}.pub").write_text(f"{key.public.hex()}\n")
+        path.with_suffix(".pub").write_text(f"{key.public.hex()}\n")
         return key
 
     def sign(self, seq: int, hash: str, at: datetime) -> Head:

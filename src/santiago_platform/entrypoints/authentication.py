@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,37 +13,68 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
+from ..operations.issue_token import authenticate
+from ..ports import Ports
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-Authenticate = Callable[[str], Awaitable[Principal]]
+REMEMBERED_SECONDS = 1.0  # so long a token may outlive its time; a revoked one does not
+REMEMBERED_TOKENS = 10_000
 
 
 class Caller(AuthenticatedUser):
     """The principal, in the form by which the MCP SDK ties a session to who opened it."""
 
     def __init__(self, principal: Principal) -> None:
-        super().__init__(
-            AccessToken(token="", client_id=principal.name, scopes=[], subject=f"{principal.tenant}/{principal.role}")
-        )
+        subject = f"{principal.tenant}/{principal.role}"
+        super().__init__(AccessToken(token="", client_id=principal.name, scopes=[], subject=subject))
         self.principal = principal
+
+
+class Authenticator:
+    """Knows callers by their tokens, and remembers them for a moment: a look into the store costs as much time as
+    all the rest of a call."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._known: dict[bytes, tuple[float, Caller]] = {}
+        self._forgotten = 0
+
+    async def caller(self, token: str) -> Caller:
+        """Raises PlatformError(UNAUTHENTICATED)."""
+        key = hashlib.sha256(token.encode()).digest()
+        now = self._ports.clock.monotonic()
+        known = self._known.get(key)
+        if known is not None and now < known[0]:
+            return known[1]
+        forgotten = self._forgotten
+        caller = Caller(await authenticate(self._ports, token))
+        if forgotten == self._forgotten:  # else what was read may have been revoked meanwhile
+            if len(self._known) >= REMEMBERED_TOKENS:
+                self._known.clear()
+            self._known[key] = (now + REMEMBERED_SECONDS, caller)
+        return caller
+
+    def forget(self) -> None:
+        """To be called after a revocation: the next call of every token is looked up."""
+        self._forgotten += 1
+        self._known.clear()
 
 
 class AuthenticationMiddleware:
     """Lets a request pass with its `Caller` as scope["user"], or answers 401.
 
-    authenticate: raises PlatformError(UNAUTHENTICATED); asked at every request, so that a revocation works at once.
     exempt: paths with an authentication of their own.
     """
 
-    def __init__(self, app: ASGIApp, authenticate: Authenticate, exempt: frozenset[str] = frozenset()) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, exempt: frozenset[str] = frozenset()) -> None:
         self._app = app
-        self._authenticate = authenticate
+        self._authenticator = authenticator
         self._open = OPEN_PATHS | exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
             try:
-                scope["user"] = Caller(await self._authenticate(bearer(scope)))
+                scope["user"] = await self._authenticator.caller(bearer(scope))
             except PlatformError as exc:
                 await _refuse(exc, scope["path"], send)
                 return

@@ -26,12 +26,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.policy import authorise
-from ..operations.issue_token import TokenRequest, authenticate, issue_token, list_tokens, revoke_token
+from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.release_service import ReleaseRequest, release_service
 from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
-from .authentication import AuthenticationMiddleware, Caller, bearer
+from .authentication import AuthenticationMiddleware, Authenticator, Caller, bearer
 from .invocation import invoke, refusal
 from .mcp_server import build_server, error_object
 from .metrics import ServerMetrics
@@ -61,7 +61,8 @@ def build_app(
     hook_token: what Alertmanager sends as its bearer token. hosts: names by which clients may call it; a request
     for another one is refused, as a browser on a page that rebinds its name would send it.
     """
-    api = _Api(ports, status, problems, hook_token, metrics or ServerMetrics())
+    authenticator = Authenticator(ports)
+    api = _Api(ports, authenticator, status, problems, hook_token, metrics or ServerMetrics())
     server = build_server(ports, _principal_of_context, api.metrics)
     streaming = StreamableHTTPSessionManager(server, max_request_body_size=BODY_BYTES)
     bulk = StreamableHTTPSessionManager(server, json_response=True, max_request_body_size=BODY_BYTES)
@@ -80,21 +81,24 @@ def build_app(
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
-
-    async def who(token: str) -> Principal:
-        return await authenticate(ports, token)
-
-    return _HostMiddleware(AuthenticationMiddleware(app, who, exempt=frozenset({HOOK_PATH})), hosts)
+    return _HostMiddleware(AuthenticationMiddleware(app, authenticator, exempt=frozenset({HOOK_PATH})), hosts)
 
 
 class _Api:
     """Plain JSON: a body is the request's fields, an answer the result's, an error {"error": {code, message, hint}}."""
 
     def __init__(
-        self, ports: Ports, status: Status, problems: Problems, hook_token: str, metrics: ServerMetrics
+        self,
+        ports: Ports,
+        authenticator: Authenticator,
+        status: Status,
+        problems: Problems,
+        hook_token: str,
+        metrics: ServerMetrics,
     ) -> None:
         self.metrics = metrics
         self._ports = ports
+        self._authenticator = authenticator
         self._status = status
         self._problems = problems
         self._hook_token = hook_token
@@ -137,7 +141,10 @@ class _Api:
         return JSONResponse({"tokens": [token.model_dump(mode="json") for token in found]})
 
     async def revoke(self, request: Request) -> Response:
-        await revoke_token(self._ports, _principal(request), request.path_params["id"])
+        try:
+            await revoke_token(self._ports, _principal(request), request.path_params["id"])
+        finally:
+            self._authenticator.forget()
         return Response(status_code=204)
 
     async def verify(self, request: Request) -> Response:

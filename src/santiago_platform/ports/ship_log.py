@@ -13,7 +13,8 @@ class ShipLog(Protocol):
 
     async def append(self, draft: Draft) -> Entry:
         """Redacts, chains, writes and syncs; returns when the line is durable. A cancellation may leave the
-        line written. Raises RESOURCE_EXHAUSTED where the disk is full: then the change must not be made."""
+        line written. Raises RESOURCE_EXHAUSTED where the disk is full: then the change must not be made.
+        Raises INVALID_ARGUMENT for the completion of an entry that is not open: each is completed once."""
 
     async def unfinished(self) -> list[Entry]:
         """Opened entries that nothing completes, oldest first."""

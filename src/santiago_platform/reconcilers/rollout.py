@@ -123,7 +123,7 @@ class RolloutReconciler:
         now = self._ports.clock.now()
         wanted = claims(rollout.service, rollout.environment, desired(rows.deployment, rollout, now))
         versions = [v for v in (rollout.new, rollout.old) if v is not None]
-        if not any(v.template.ports for v in versions):
+        if versions and not any(v.template.ports for v in versions):
             wanted = [c for c in wanted if c.subject.startswith("instances ")]
         return prove(wanted, await self._ports.probe.observe(wanted), self._ports.clock.now())
 

@@ -13,7 +13,8 @@ class Upstream:
     """Listens on a port of its own from `start` to `stop`.
 
     GET /hold answers when `release` is set; /headers gives back the request's headers as JSON; an upgrade to
-    websocket is echoed byte by byte; all else answers with the version. requests: seen, health checks left out.
+    websocket is echoed byte by byte; all else answers with the version. requests: seen, health checks
+    left out. metrics: what /metrics answers, where it is not empty.
     """
 
     def __init__(self, version: str, instance: str) -> None:
@@ -22,6 +23,7 @@ class Upstream:
         self.requests = 0
         self.holding = 0
         self.status = 200
+        self.metrics = ""
         self.release = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -72,8 +74,16 @@ class Upstream:
         if path == "/hold":
             self.holding += 1
             await self.release.wait()
-        body = (json.dumps(headers) if path == "/headers" else self.version).encode()
-        head = f"HTTP/1.1 {self.status} X\r\nserver: upstream\r\ncontent-length: {len(body)}\r\n\r\n"
+        text, kind = self.version, "text/plain"
+        if path == "/headers":
+            text = json.dumps(headers)
+        elif path == "/metrics" and self.metrics:
+            text, kind = self.metrics, "text/plain; version=0.0.4; charset=utf-8"
+        body = text.encode()
+        head = (
+            f"HTTP/1.1 {self.status} X\r\nserver: upstream\r\n"
+            f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body)
         await writer.drain()
         return True

@@ -63,7 +63,7 @@ class GitWorkspace:
             "GIT_COMMITTER_DATE": date,
         }
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             ["git", *identity, *arguments], cwd=self.root, env=environment, check=True, capture_output=True, text=True
         )
         return done.stdout.strip()

@@ -49,9 +49,10 @@ class Served:
     async def client(
         self, mode: str = "auto", path: str = "/mcp", token: str | None = None, **options: Any
     ) -> AsyncIterator[Client]:
-        async with self.http(token) as http, Client(
-            streamable_http_client(self.url + path, http_client=http), mode=mode, **options
-        ) as client:
+        async with (
+            self.http(token) as http,
+            Client(streamable_http_client(self.url + path, http_client=http), mode=mode, **options) as client,
+        ):
             yield client
 
 
@@ -71,9 +72,7 @@ async def running(platform: FakePlatform, socket: Path) -> AsyncIterator[Served]
     async def problems() -> list[str]:
         return served.problems
 
-    app = build_app(
-        platform.ports, status=status, problems=problems, hook_token=HOOK_TOKEN, metrics=ServerMetrics()
-    )
+    app = build_app(platform.ports, status=status, problems=problems, hook_token=HOOK_TOKEN, metrics=ServerMetrics())
     ready = asyncio.Event()
     tasks = [
         asyncio.create_task(RolloutReconciler(platform.ports).run()),
@@ -109,7 +108,7 @@ async def served(platform: FakePlatform, tmp_path: Path) -> AsyncIterator[Served
 def eventually() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(10):
-            while not await condition():  # noqa: ASYNC110 - the state has no event
+            while not await condition():
                 await asyncio.sleep(0.01)
 
     return wait

@@ -111,9 +111,7 @@ async def test_a_version_that_there_is_not_is_refused_with_those_that_there_are(
 
 
 @pytest.mark.parametrize(("mode", "path"), WAYS)
-async def test_an_unknown_tool_is_the_protocols_error_with_the_nearest_names(
-    served: Any, mode: str, path: str
-) -> None:
+async def test_an_unknown_tool_is_the_protocols_error_with_the_nearest_names(served: Any, mode: str, path: str) -> None:
     async with served.client(mode, path) as client:
         with pytest.raises(MCPError, match="did you mean deploy_service") as raised:
             await client.call_tool("deploy_servise", {})

@@ -54,7 +54,7 @@ HOSTILE: list[tuple[str, Any]] = [
 
 def _no_trace(text: str) -> None:
     assert "Traceback" not in text
-    assert ".py\"" not in text
+    assert '.py"' not in text
     assert "site-packages" not in text
     assert len(text) < 6_000
 

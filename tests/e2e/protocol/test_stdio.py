@@ -48,9 +48,7 @@ async def test_a_desktop_client_of_either_era_lists_deploys_and_hears_of_progres
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_bridge_outlives_the_daemon(
-    serve_again: Any, platform: Any, tmp_path: Path, mode: str
-) -> None:
+async def test_the_bridge_outlives_the_daemon(serve_again: Any, platform: Any, tmp_path: Path, mode: str) -> None:
     socket = tmp_path / "daemon.sock"
     async with serve_again(platform, socket) as served:
         owner = served.owner

@@ -39,7 +39,7 @@ def test_a_taken_port_is_an_error_that_names_who_has_it() -> None:
 
 
 def test_an_address_of_another_machine_is_an_error_in_words() -> None:
-    with pytest.raises(PlatformError, match="cannot listen on 192.0.2.1:31999"):
+    with pytest.raises(PlatformError, match=r"cannot listen on 192\.0\.2\.1:31999"):
         listen_tcp("192.0.2.1", 31999)
 
 

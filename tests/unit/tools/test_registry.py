@@ -36,9 +36,7 @@ async def _live(platform: FakePlatform, *refs: str) -> None:
     """Deploys `web` to production, one ref after the other."""
     loop = RolloutReconciler(platform.ports)
     for ref in refs:
-        await deploy_service(
-            platform.ports, OWNER, DeployRequest(service="web", environment="production", git_ref=ref)
-        )
+        await deploy_service(platform.ports, OWNER, DeployRequest(service="web", environment="production", git_ref=ref))
         for _ in range(400):
             await loop.pass_over_all()
             await platform.clock.sleep(0.2)

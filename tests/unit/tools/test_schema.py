@@ -42,14 +42,12 @@ def calls(draw: st.DrawFn) -> tuple[Tool, dict[str, Any]]:
 @given(calls())
 def test_what_the_shown_schema_refuses_is_refused_and_the_rest_is_taken(call: tuple[Tool, dict[str, Any]]) -> None:
     tool, arguments = call
-    allowed = Draft202012Validator(tool.input_schema).is_valid(arguments)
-    try:
-        tool.parse(arguments)
-    except PlatformError as exc:
-        assert not allowed, exc.message
-        assert exc.code is ErrorCode.INVALID_ARGUMENT
+    if Draft202012Validator(tool.input_schema).is_valid(arguments):
+        assert isinstance(tool.parse(arguments), tool.request)
     else:
-        assert allowed
+        with pytest.raises(PlatformError) as raised:
+            tool.parse(arguments)
+        assert raised.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 def refused(tool: str, arguments: dict[str, Any]) -> PlatformError:
@@ -162,6 +160,7 @@ def test_a_model_that_is_no_tools_is_parsed_with_the_same_words() -> None:
     class Plain(BaseModel):
         count: int
 
-    with pytest.raises(PlatformError, match='argument count is "1", expected {"type":"integer"}') as raised:
+    with pytest.raises(PlatformError, match="count") as raised:
         parse(Plain, {"count": "1"})
+    assert raised.value.message == 'argument count is "1", expected {"type":"integer"}'
     assert raised.value.hint == "it takes count"

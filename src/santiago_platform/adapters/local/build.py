@@ -166,23 +166,18 @@ class _Tail:
         os.close(self._reading)
 
     def lines(self) -> str:
-        while self._read():
-            pass
+        self._read()  # a pipe holds no more than one read takes
         text = self._kept.decode(errors="backslashreplace")
         # Redacted before it is cut: half a secret is no longer recognised as one.
         redacted = redact_secret.scan_and_redact(text, policy=lambda finding, context: "redact").text
         shown = [line[-_LINE_CHARACTERS:] for line in redacted.splitlines()[-SHOWN_LINES:]]
         return "\n".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in s) for s in shown)
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         try:
-            chunk = os.read(self._reading, _KEPT_BYTES)
+            self._kept = (self._kept + os.read(self._reading, _KEPT_BYTES))[-_KEPT_BYTES:]
         except BlockingIOError:
-            return False
-        if not chunk:
-            asyncio.get_running_loop().remove_reader(self._reading)
-        self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
-        return bool(chunk)
+            return
 
 
 def _failed(subject: str, how: str, tail: _Tail) -> PlatformError:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"
 RECORD = "instance.json"
-GIVE_UP_AFTER = 4  # rapid deaths in a row; about 6 s with the back-off between them
+GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
 RECHECK_READY_SECONDS = 5.0
 LIVENESS_SECONDS = 5.0
 LIVENESS_FAILURES = 3

@@ -55,8 +55,11 @@ class Git:
         return commit
 
     async def committed_at(self, commit: str) -> datetime:
-        out = await self.run("show", "--no-patch", "--format=%ct", commit)
-        return datetime.fromtimestamp(int(out), UTC)
+        """Raises PlatformError(FAILED_PRECONDITION) for a commit with a date that no calendar has."""
+        try:
+            return datetime.fromtimestamp(int(await self.run("show", "--no-patch", "--format=%ct", commit)), UTC)
+        except (GitError, ValueError, OverflowError, OSError) as exc:
+            raise _failed(f"the date of commit {commit[:12]} cannot be read", exc) from exc
 
     async def exists(self, commit: str, path: str) -> bool:
         try:
@@ -66,8 +69,14 @@ class Git:
         return True
 
     async def archive(self, commit: str, path: str, into: Path) -> None:
-        """Writes `path` as it stood at `commit` to the tar file `into`; member names begin with `path`."""
-        await self.run("archive", "--format=tar", f"--output={into}", commit, path)
+        """Writes `path` as it stood at `commit` to the tar file `into`; member names begin with `path`.
+
+        Raises PlatformError(FAILED_PRECONDITION) where git cannot, say because the disk is full.
+        """
+        try:
+            await self.run("archive", "--format=tar", f"--output={into}", commit, path)
+        except GitError as exc:
+            raise _failed(f"{path} of commit {commit[:12]} cannot be read", exc) from exc
 
     async def run(self, *arguments: str) -> bytes:
         """What the command wrote to stdout. Raises GitError where it failed, PlatformError where there is no git."""
@@ -110,3 +119,9 @@ class Git:
                 f"{self._root} is not in a git repository that this user may read: {exc}",
                 "`git init`, then commit: releases are built from commits, never from the working tree",
             ) from exc
+
+
+def _failed(problem: str, exc: Exception) -> PlatformError:
+    return PlatformError(
+        ErrorCode.FAILED_PRECONDITION, f"{problem}: {exc}", "`git fsck` checks the repository, `df` the disk"
+    )

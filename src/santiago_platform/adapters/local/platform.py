@@ -100,7 +100,7 @@ class LocalPlatform:
                 "alertmanager",
                 alertmanager_command(
                     layout,
-                    keep("alertmanager", layout.binaries).path,
+                    keep("alertmanager", layout.binaries, layout.alertmanager).path,
                     port=ports.alertmanager,
                     daemon_port=ports.server,
                 ),
@@ -146,9 +146,12 @@ class LocalPlatform:
                 "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
             )
 
-    def down(self) -> list[Process]:
-        """Ends everything that `up` started, gracefully, and nothing else. Returns what had to be killed."""
-        killed = self.supervisor.stop_tree()
+    def down(self, timeout_seconds: float = 30.0) -> list[Process]:
+        """Ends everything that `up` started, gracefully, and nothing else. Returns what had to be killed.
+
+        timeout_seconds: after which the rest is killed.
+        """
+        killed = self.supervisor.stop_tree(timeout_seconds)
         (self._layout.state / "svscan").unlink(missing_ok=True)
         shutil.rmtree(self._layout.runtime, ignore_errors=True)
         return killed

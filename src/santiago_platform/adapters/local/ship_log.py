@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ...domain.errors import ErrorCode, PlatformError
-from ...domain.ship_log import Anchor, Chain, Draft, Entry, EntryKind, Head, Verification, parse
+from ...domain.ship_log import GENESIS, Anchor, Chain, Draft, Entry, EntryKind, Head, Verification, parse
 from ...ports.clock import Clock
-from ..group_commit import GroupCommit, Outcome
+from ..group_commit import NO_SPACE, GroupCommit, Outcome
 from ..head_key import HeadKey, signature_holds
 from ..redaction import redacted
 from .log_directory import LogDirectory, verify_directory
 
-__all__ = ["FileShipLog", "verify_directory"]
-
 KEY = "ship-log.key"
 LOCK = "ship-log.lock"
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 TORN_LIMIT = 400
 
 logger = logging.getLogger(__name__)
@@ -59,8 +55,7 @@ class FileShipLog:
             self._key = HeadKey.load(key_directory / KEY)
             if files := self._log.files():
                 self._mend(files[-1])
-            self._chain = self._read()
-            self._head = self._resume()
+            self._chain, self._head = self._resume()
         except OSError as exc:
             raise _translated(exc, directory) from exc
         try:
@@ -92,29 +87,33 @@ class FileShipLog:
             self._file = None
         self._lock.close()
 
-    def _read(self) -> Chain:
-        chain = Chain()
+    def _resume(self) -> tuple[Chain, Head]:
+        """The end to go on from, and its head.
+
+        Where the log does not hold what its head signed, it was cut or rewritten while nobody wrote it. It then goes
+        on from the head, so that it stays broken at that place for everybody to see; going on from the last line
+        would mend it unseen.
+        """
+        head = self._log.head()
+        chain, hashes = Chain(), {0: GENESIS}
         for _, line in self._log.lines():
             if (entry := parse(line)) is not None:
                 chain.follow(entry)
-        return chain
-
-    def _resume(self) -> Head:
-        """The head to go on from.
-
-        A log that was cut, or whose end was replaced, while nobody wrote it goes on from its signed head: so it
-        stays broken at that place for everybody to see, where going on from the last line would mend it unseen.
-        """
-        chain, head = self._chain, self._log.head()
+                if head is not None and entry.seq == head.seq:
+                    hashes[entry.seq] = entry.hash
+        last = chain.seq
         if head is None:
-            if chain.seq:
+            if last:
                 self._note("mend_head", problem="the signed head was missing or unreadable")
         elif head.key != self._key.public.hex() or not signature_holds(head.seq, head.hash, head.signature, head.key):
             self._note("mend_head", problem="the head was not signed by this workspace's key", key=head.key[:64])
-        elif head.seq > chain.seq or (head.seq == chain.seq and head.hash != chain.hash):
-            self._note("mend_head", problem="the log did not end in its signed head", last_seq=chain.seq)
-            chain.seq, chain.hash = head.seq, head.hash
-        return self._key.sign(chain.seq, chain.hash, self._clock.now())
+        elif hashes.get(head.seq) != head.hash:
+            self._note("mend_head", problem="the log does not hold what its head signed", signed=head.seq, last=last)
+            chain.seq, chain.hash = max(head.seq, last), head.hash
+        elif head.seq < last:
+            # A crash leaves this, between a group and its head; so does somebody who appends without the key.
+            self._note("mend_head", problem="entries follow the signed head", signed=head.seq, last=last)
+        return chain, self._key.sign(chain.seq, chain.hash, self._clock.now())
 
     def _append(self, drafts: Sequence[Draft]) -> Sequence[Outcome[Entry]]:
         """One group: all of its lines are durable, or none is left in the file."""

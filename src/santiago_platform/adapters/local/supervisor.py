@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -24,7 +23,6 @@ from .process import Process, processes_of, recorded, started_ticks
 
 RAPID_SECONDS = 10  # a life shorter than this counts towards giving up
 LONGEST_BACK_OFF_SECONDS = 8
-_RELATIVE_SUPERVISE = ".s6-supervise"
 
 _RUN = """\
 #!/bin/sh
@@ -57,6 +55,7 @@ _FINISH = """\
 # Notes the death, ends what the service left in its process group, and slows down or gives up.
 unset LD_LIBRARY_PATH
 {{ read -r pid ticks <process; }} 2>/dev/null && kill -KILL "-$pid" 2>/dev/null
+[ -e ../../ending ] && exit 0
 now=$(date +%s)
 life=$((now - $(stat -c %Y process 2>/dev/null || echo "$now")))
 echo "$now $1 $2 $life" >>deaths
@@ -67,7 +66,8 @@ echo "$rapid" >rapid
 pause=0
 [ "$rapid" -ge 2 ] && pause=$((1 << (rapid - 2)))
 [ "$pause" -gt {back_off} ] && pause={back_off}
-[ -e stopping ] || sleep "$pause"
+left=$((pause * 5))
+until [ "$left" -le 0 ] || [ -e stopping ] || [ -e ../../ending ]; do sleep 0.2; left=$((left - 1)); done
 exit 0
 """
 
@@ -138,10 +138,11 @@ class Supervisor:
         for directory in (layout.scan, layout.units, layout.logs):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._drop_dangling_links()
-        svscan = self._svscan()
+        (layout.state / "ending").unlink(missing_ok=True)
+        svscan = keep("s6-svscan", layout.binaries, layout.scan)
         with (layout.logs / "svscan.log").open("ab") as output:
             child = subprocess.Popen(
-                [str(svscan), "-c", "4096", str(layout.scan)],
+                [str(svscan.path), "-c", "4096", str(layout.scan)],
                 env=self._environment(),
                 cwd=layout.state,
                 stdin=subprocess.DEVNULL,
@@ -167,6 +168,7 @@ class Supervisor:
         """
         tree = self.running
         if tree is not None:
+            (self._layout.state / "ending").touch()  # nothing backs off any more
             tree.send(signal.SIGTERM)
             deadline = time.monotonic() + timeout_seconds
             while tree.alive and time.monotonic() < deadline:
@@ -190,33 +192,8 @@ class Supervisor:
 
     def _drop_dangling_links(self) -> None:
         for link in self._layout.scan.iterdir():
-            if link.is_symlink() and not link.exists() and link.name != _RELATIVE_SUPERVISE:
+            if link.is_symlink() and not link.exists():
                 link.unlink()
-
-    def _svscan(self) -> Path:
-        """s6-svscan, fit to run from any place.
-
-        The distribution compiles an absolute path to s6-supervise into it. Where that one is not installed, a copy
-        has the path replaced, in place and no longer than before, by one that is relative to the scan directory.
-        """
-        svscan, supervise = self._tool("s6-svscan").path, self._tool("s6-supervise").path
-        if Path("/usr/bin/s6-supervise").exists():
-            return svscan
-        link = self._layout.scan / _RELATIVE_SUPERVISE
-        link.unlink(missing_ok=True)
-        link.symlink_to(supervise)
-        fit = svscan.with_name("s6-svscan.relative")
-        if not fit.exists():
-            image = svscan.read_bytes()
-            compiled = re.search(rb"/[a-z/]*bin/s6-supervise\0", image)
-            if compiled is not None:
-                relative = f"./{_RELATIVE_SUPERVISE}".encode()
-                image = image.replace(compiled[0], relative.ljust(len(compiled[0]), b"\0"))
-            partial = fit.with_suffix(".new")
-            partial.write_bytes(image)
-            partial.chmod(0o700)
-            partial.rename(fit)
-        return fit
 
     # --- units ----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...ports.store import Snapshot, Transaction
-from ..group_commit import GroupCommit, Outcome
+from ..group_commit import NO_SPACE, GroupCommit, Outcome
 from .rows import Rows
 from .schema import migrate
 
@@ -107,7 +106,6 @@ def _in_transaction(connection: Connection) -> bool:
     return bool(connection.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
 
 
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _UNREACHABLE = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,8 @@ class Console:
     """stdout for answers, stderr for progress and errors. Colours respect NO_COLOR."""
 
     def __init__(self) -> None:
-        self.out = Terminal(highlight=False)
+        # A pipe gets whole lines: nothing is cut to a width that is not there.
+        self.out = Terminal(highlight=False, width=None if sys.stdout.isatty() else 300)
         self.err = Terminal(stderr=True, highlight=False)
         self.as_json = False
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from ...bootstrap import anchors, verify_directory
+from ...bootstrap import anchors, ship_log_key, verify_directory
 from ...domain.identity import Role
 from .app import AsJson, console, daemon, workspace
 
@@ -97,7 +97,7 @@ def verify(
     """Verify the ship's log, offline: a changed, removed, inserted or moved line is named. Exit status 1 then."""
     console.as_json = as_json
     layout = workspace()
-    found = verify_directory(layout.ship_log, anchors=anchors(layout.root) if anchor else None)
+    found = verify_directory(layout.ship_log, ship_log_key(layout), anchors=anchors(layout.root) if anchor else None)
     if as_json:
         console.answer({"intact": found.intact, **found.model_dump(mode="json")})
     elif found.intact:

@@ -28,7 +28,10 @@ async def failure(tmp_path: Path, script: str, **more: object) -> PlatformError:
 
 async def gone(pid: int) -> bool:
     for _ in range(200):
-        if not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+        if (
+            not Path(f"/proc/{pid}").exists()
+            or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        ):
             return True
         await asyncio.sleep(0.01)
     return False
@@ -93,7 +96,7 @@ async def test_secrets_in_the_output_are_redacted(tmp_path: Path) -> None:
 
 
 async def test_junk_in_the_output_is_shown_harmlessly(tmp_path: Path) -> None:
-    error = await failure(tmp_path, r"printf '\033[31mred\377\n'; head -c 3000000 /dev/zero; exit 1")
+    error = await failure(tmp_path, r"head -c 3000000 /dev/zero; printf '\n\033[31mred\377\n'; exit 1")
     assert "red\\xff" in error.message
     assert "\033" not in error.message
     assert len(error.message) < 20_000

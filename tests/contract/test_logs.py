@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from santiago_platform.adapters.fake.observability import FakeLogs
+from santiago_platform.adapters.local import binaries
+from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.local.logs import FileLogs
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.signal import LogLine
+from santiago_platform.ports.logs import LogFilter
+from santiago_platform.testing.logs import LogsContract, Written
+
+
+class TestFakeLogs(LogsContract):
+    @pytest.fixture
+    def logs(self) -> FakeLogs:
+        return FakeLogs()
+
+    @pytest.fixture
+    def write(self, logs: FakeLogs) -> Callable[[list[Written]], None]:
+        def write(lines: list[Written]) -> None:
+            for at, instance, level, text in lines:
+                service, environment, version, _ = instance.split("__")
+                logs.lines.append(
+                    LogLine(
+                        at=at,
+                        instance=instance,
+                        service=service,
+                        environment=environment,
+                        version=version,
+                        level=level,
+                        text=text,
+                    )
+                )
+
+        return write
+
+
+class TestFileLogs(LogsContract):
+    """Each unit has three files, as after two rotations."""
+
+    @pytest.fixture
+    def logs(self, tmp_path: Path) -> FileLogs:
+        return FileLogs(Layout.of(tmp_path))
+
+    @pytest.fixture
+    def write(self, tmp_path: Path) -> Callable[[list[Written]], None]:
+        def write(lines: list[Written]) -> None:
+            for at, instance, _, text in lines:
+                directory = Layout.of(tmp_path).logs / instance
+                directory.mkdir(parents=True, exist_ok=True)
+                current = directory / "current"
+                stamp = f"@{(1 << 62) + int(at) + 37:016x}{0:08x}"
+                if current.exists() and len(current.read_bytes().splitlines()) >= 15:
+                    current.rename(directory / f"{stamp}.s")
+                with current.open("a") as file:
+                    file.write(f"{stamp} {text}\n")
+
+        return write
+
+
+UNIT = "web__production__a1__0"
+
+
+class TestRealLogger:
+    """What a real s6-log writes."""
+
+    @pytest.fixture
+    def say(self, tmp_path: Path, binary: Callable[[str], Path]) -> Callable[[bytes], None]:
+        """Gives bytes to the logger of a unit; returns when they are on disk."""
+        logger = binary("s6-log")
+        found = binaries.find("s6-log")
+        directory = Layout.of(tmp_path).logs / UNIT
+        libraries = {"LD_LIBRARY_PATH": str(found.libraries)} if found and found.libraries else {}
+
+        def say(text: bytes) -> None:
+            directory.mkdir(parents=True, exist_ok=True)
+            command = [logger, "-l", "65536", "t", "n20", "s100000", str(directory)]
+            subprocess.run(command, input=text, env={**os.environ, **libraries}, check=True, timeout=20)
+
+        return say
+
+    async def read(self, tmp_path: Path, **wanted: object) -> list[LogLine]:
+        page = await FileLogs(Layout.of(tmp_path)).read(LogFilter.model_validate({"limit": 5000, **wanted}))
+        return list(page.lines)
+
+    async def test_its_time_is_the_time_of_the_clock(self, tmp_path: Path, say: Callable[[bytes], None]) -> None:
+        before = time.time()
+        say(b"now\n")
+        (line,) = await self.read(tmp_path)
+        assert before - 0.1 <= line.at <= time.time() + 0.1
+        assert await self.read(tmp_path, since=before - 0.1) == [line]
+        assert await self.read(tmp_path, until=before - 0.1) == []
+
+    async def test_rotated_files_are_read_to_the_first_line_and_equal_times_lose_nothing(
+        self, tmp_path: Path, say: Callable[[bytes], None]
+    ) -> None:
+        say(b"".join(b"line %d %s\n" % (n, b"." * 60) for n in range(4000)))
+        assert len(list((Layout.of(tmp_path).logs / UNIT).glob("@*.s"))) > 1
+        assert [int(line.text.split()[1]) for line in await self.read(tmp_path)] == list(range(3999, -1, -1))
+
+    async def test_junk_is_shown_escaped_and_a_line_of_megabytes_is_cut_and_marked(
+        self, tmp_path: Path, say: Callable[[bytes], None]
+    ) -> None:
+        say(b"bin\xff\xfe \x1b[31mred\n" + b"x" * 2_000_000 + b"\nlast\n")
+        lines = await self.read(tmp_path)
+        assert lines[0].text == "last"
+        assert lines[-1].text == r"bin\xff\xfe \x1b[31mred"
+        assert all(len(line.text) <= 65536 for line in lines)
+        assert lines[-2].truncated
+        assert not lines[-1].truncated
+
+    async def test_secrets_are_redacted_and_cannot_be_searched_for(
+        self, tmp_path: Path, say: Callable[[bytes], None]
+    ) -> None:
+        secret = "ghp_" + "a1B2c3D4e5" * 3 + "F6g7h8"
+        say(f"token {secret} used\npassword=hunter2secret99\n".encode())
+        text = "\n".join(line.text for line in await self.read(tmp_path))
+        assert secret not in text
+        assert "hunter2secret99" not in text
+        assert "used" in text
+        assert await self.read(tmp_path, text=secret[:12]) == []
+
+    @pytest.mark.parametrize(
+        ("text", "level"),
+        [
+            ('{"level": "warn", "msg": "x"}', "warning"),
+            ('{"severity": "ERROR"}', "error"),
+            ('{"level": 50}', "error"),
+            ('{"level": ', ""),
+            ("[1, 2]", ""),
+            ("ERROR: it broke", "error"),
+            ("INFO:     127.0.0.1 - GET /", "info"),
+            ("2026-01-01 12:00:00,123 WARNING slow", "warning"),
+            ("2026-01-01T12:00:00Z [fatal] gone", "critical"),
+            ("level=debug msg=x", "debug"),
+            ("Information about errors", ""),
+            ("no error here", ""),
+        ],
+    )
+    async def test_a_level_is_what_the_line_says_of_itself(
+        self, tmp_path: Path, say: Callable[[bytes], None], text: str, level: str
+    ) -> None:
+        say(text.encode() + b"\n")
+        assert [line.level for line in await self.read(tmp_path)] == [level]
+
+    @pytest.mark.parametrize("instance", ["../../../etc", "/etc/passwd", "web__production__a1__0/..", "", "a\x00b"])
+    async def test_an_instance_that_could_be_a_path_is_refused(self, tmp_path: Path, instance: str) -> None:
+        with pytest.raises(PlatformError) as caught:
+            await self.read(tmp_path, instance=instance)
+        assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+    async def test_a_workspace_without_logs_has_no_lines(self, tmp_path: Path) -> None:
+        assert await self.read(tmp_path) == []
+
+    async def test_what_is_not_of_an_instance_is_not_read(self, tmp_path: Path, say: Callable[[bytes], None]) -> None:
+        say(b"mine\n")
+        logs = Layout.of(tmp_path).logs
+        (logs / "envoy-a").mkdir()
+        (logs / "envoy-a" / "current").write_bytes((logs / UNIT / "current").read_bytes())
+        (logs / "web__production__a1__1").symlink_to(logs / UNIT)
+        (logs / "web__production__a1__2").write_text("a file")
+        assert [line.text for line in await self.read(tmp_path)] == ["mine"]
+
+    async def test_pages_go_on_where_they_ended_although_the_files_were_rotated_meanwhile(
+        self, tmp_path: Path, say: Callable[[bytes], None]
+    ) -> None:
+        say(b"".join(b"old %d\n" % n for n in range(20)))
+        logs = FileLogs(Layout.of(tmp_path))
+        first = await logs.read(LogFilter(limit=5))
+        say(b"".join(b"new %d %s\n" % (n, b"." * 100) for n in range(3000)))
+        second = await logs.read(LogFilter(limit=100, before=first.cursor))
+        assert [line.text for line in second.lines] == [f"old {n}" for n in range(14, -1, -1)]
