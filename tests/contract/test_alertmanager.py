@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 
 from santiago_platform.adapters.local.alertmanager import alertmanager_command, webhook_token
+from santiago_platform.adapters.local.binaries import keep
 from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.testing.eventually import eventually
 
@@ -24,13 +25,17 @@ async def test_an_alert_reaches_the_webhook_of_the_daemon_with_its_token(
         writer.close()
 
     port, daemon_port = free_port(), free_port()
-    command = alertmanager_command(layout, binary("alertmanager"), port=port, daemon_port=daemon_port)
+    binary("alertmanager")
+    kept = keep("alertmanager", layout.binaries, layout.alertmanager).path
+    command = alertmanager_command(layout, kept, port=port, daemon_port=daemon_port)
     checked = subprocess.run(
         [binary("amtool"), "check-config", layout.alertmanager / "alertmanager.yml"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
     async with await asyncio.start_server(take, "127.0.0.1", daemon_port), httpx2.AsyncClient() as client:
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=layout.alertmanager, stderr=asyncio.subprocess.DEVNULL
+        )
         try:
 
             async def fire() -> bool:

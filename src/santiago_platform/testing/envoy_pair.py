@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -54,6 +55,7 @@ class EnvoyPair:
     def stop(self) -> None:
         for name in list(self._processes):
             self.kill(name)
+        shutil.rmtree(self.layout.runtime, ignore_errors=True)
 
     def _wait(self, name: str, seconds: float = 15.0) -> None:
         transport = httpx2.HTTPTransport(uds=str(self.layout.envoy_admin(name)), verify=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -13,21 +13,16 @@ from .layout import Layout
 
 WEBHOOK_PATH = "/hooks/alertmanager"
 
-# Debian's build does not carry its templates, but reads them from here.
-_DEBIAN_TEMPLATES = b"/usr/share/prometheus/alertmanager"
-_WORKING_DIRECTORY = b"/proc/self/cwd".ljust(len(_DEBIAN_TEMPLATES), b"/")
-
 
 def alertmanager_command(layout: Layout, binary: Path, *, port: int, daemon_port: int) -> tuple[str, ...]:
     """Writes its configuration and returns its argv. port: of its API; daemon_port: where its webhook goes."""
     directory = layout.alertmanager
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     webhook_token(layout)
     temporary = directory / "alertmanager.yml.tmp"
     temporary.write_text(yaml.safe_dump(_configuration(layout, daemon_port), sort_keys=False))
     temporary.replace(directory / "alertmanager.yml")
     return (
-        *_program(binary, directory),
+        str(binary),
         f"--config.file={directory / 'alertmanager.yml'}",
         f"--storage.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
@@ -35,38 +30,18 @@ def alertmanager_command(layout: Layout, binary: Path, *, port: int, daemon_port
     )
 
 
-def _program(binary: Path, directory: Path) -> tuple[str, ...]:
-    """The beginning of the argv.
-
-    Debian's package, unpacked without root, does not find its templates, without which it does not start. It gets a
-    copy that looks in its working directory instead: a path of the same length in place of the other. The templates
-    are empty, since a webhook uses none.
-    """
-    content = binary.read_bytes()
-    if _DEBIAN_TEMPLATES not in content or Path(_DEBIAN_TEMPLATES.decode(), "default.tmpl").exists():
-        return (str(binary),)
-    for name in ("default.tmpl", "email.tmpl"):
-        (directory / name).touch(mode=0o600)
-    copy = directory / f"alertmanager-{hashlib.sha256(content).hexdigest()[:16]}"
-    if not copy.exists():
-        temporary = copy.with_suffix(".tmp")
-        temporary.write_bytes(content.replace(_DEBIAN_TEMPLATES, _WORKING_DIRECTORY))
-        temporary.chmod(0o700)
-        temporary.replace(copy)
-    return ("/usr/bin/env", f"--chdir={directory}", str(copy))
-
-
 def webhook_token(layout: Layout) -> str:
-    """The bearer token that the daemon expects at its webhook; made at first."""
+    """The bearer token that the daemon expects at its webhook; made at first, whole or not at all."""
     path = _token_file(layout)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    token = secrets.token_urlsafe(32)
-    with open(descriptor, "w") as file:
-        file.write(token)
-    return token
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        with suppress(FileExistsError):
+            os.link(temporary, path)  # another process may have made it meanwhile
+        temporary.unlink()
+    return path.read_text()
 
 
 def _token_file(layout: Layout) -> Path:

@@ -89,7 +89,7 @@ class LocalPlatform:
         layout = self._layout
         plain = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(layout.state)}
         units = [
-            Unit(DAEMON, daemon, layout.root, environment, stop_grace_seconds=10, back_off_seconds=2),
+            Unit(DAEMON, daemon, layout.root, environment, stop_grace_seconds=10, back_off_seconds=1),
             Unit(
                 "prometheus",
                 prometheus_command(layout, keep("prometheus", layout.binaries).path, port=ports.prometheus),

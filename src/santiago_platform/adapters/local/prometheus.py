@@ -123,7 +123,7 @@ class PrometheusMetrics:
             base_url=f"http://127.0.0.1:{port}", timeout=QUERY_SECONDS, trust_env=False, verify=False
         )
         self._scraping = asyncio.Lock()
-        self._reload_due = False
+        self._reload_due = True  # the process before may have ended between its write and its reload
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -1,0 +1,156 @@
+"""kill -9 of the daemon in each phase of a rollout, under load: it goes on or goes back, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.testing.lifeline import Lifeline
+from santiago_platform.testing.load import Load
+from santiago_platform.testing.running_platform import RunningPlatform, call
+
+pytestmark = pytest.mark.e2e
+WHERE = {"service": "hello", "environment": "production"}
+HOST = "hello.production.localhost"
+RIGGED = Path(__file__).with_name("rigged_daemon.py")
+
+
+def start_rigged(platform: RunningPlatform) -> None:
+    addresses = FileWorkspace(platform.root).settings().addresses
+    platform.platform.up(addresses, (sys.executable, str(RIGGED), str(platform.root)), lambda _: None)
+    platform.platform.wait_ready(lambda: answers(platform))
+
+
+def answers(platform: RunningPlatform) -> bool:
+    try:
+        return httpx2.get(f"{platform.url}/readyz", trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def kill_daemon(platform: RunningPlatform) -> None:
+    """So that the next one reads what is rigged."""
+    platform.platform.supervisor.control("daemon", "-k")
+
+
+async def ready(platform: RunningPlatform, but: int = 0) -> int:
+    """Waits for a daemon that answers and is not PID `but`; returns its PID."""
+    async with asyncio.timeout(30):
+        while True:
+            pid = next(u.pid for u in platform.platform.units() if u.name == "daemon")
+            if pid not in (0, but) and await asyncio.to_thread(answers, platform):
+                return pid
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def rigged(lifeline: Lifeline) -> Iterator[RunningPlatform]:
+    with RunningPlatform(lifeline, up=False) as running:
+        start_rigged(running)
+        yield running
+
+
+async def rig(platform: RunningPlatform, what: str) -> None:
+    before = await ready(platform)
+    (platform.layout.state / "rigged").write_text(what)
+    kill_daemon(platform)
+    await ready(platform, but=before)
+
+
+async def ask(platform: RunningPlatform, tool: str, **arguments: Any) -> dict[str, Any] | None:
+    """A tool's answer, or None where the daemon died before it answered."""
+    await ready(platform)
+    try:
+        async with platform.client(path="/mcp/json") as client:
+            return await call(client, tool, arguments)
+    except (ExceptionGroup, httpx2.TransportError) as exc:
+        group = ExceptionGroup("", [exc])
+        if group.split(httpx2.TransportError)[1] is not None:  # something else than the broken connection
+            raise
+        return None
+
+
+async def ended(platform: RunningPlatform) -> dict[str, Any]:
+    """The newest operation, followed through crashes of the daemon to its end."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await ask(platform, "manage_operation", action="wait", timeout_seconds=30, **WHERE)
+            if answer is not None and answer["operations"][0]["state"] != "running":
+                return answer["operations"][0]
+
+
+async def deploy(platform: RunningPlatform) -> dict[str, Any]:
+    before = await ask(platform, "manage_operation", action="history")
+    await ask(platform, "deploy_service", git_ref="HEAD", **WHERE)
+    operation = await ended(platform)
+    assert before is not None
+    assert operation["id"] not in {o["id"] for o in before["operations"]}, "the deploy is lost"
+    return operation
+
+
+GOOD = ("releasing", "starting", "shifting", "proving", "succeeded")
+BAD = ("restoring", "reverting", "failed")
+
+
+@pytest.mark.parametrize("phase", [*GOOD, *BAD])
+async def test_a_daemon_killed_in_a_phase_fails_no_request_and_leaves_one_version_live(
+    rigged: RunningPlatform, phase: str
+) -> None:
+    rigged.set_version(f"before-{phase}")
+    before = await deploy(rigged)
+    assert before["state"] == "succeeded", before
+    await rig(rigged, f"crash {phase}")
+    rigged.set_version(f"after-{phase}")
+    server = rigged.root / "services/hello/server.py"
+    source = server.read_text()
+    if phase in BAD:
+        server.write_text("raise SystemExit(3)\n")
+        rigged.commit("broken")
+    async with Load(rigged.ingress_port, HOST) as tally:
+        after = await deploy(rigged)
+    server.write_text(source)
+    rigged.commit("mended")
+    assert not (rigged.layout.state / "rigged").exists(), "the daemon was killed"
+    assert tally.failed == 0, tally.failures
+    assert after["state"] == ("failed" if phase in BAD else "succeeded"), after
+    live = before["version"] if phase in BAD else after["version"]
+    shown = await ask(rigged, "read_architecture", **WHERE)
+    assert shown is not None
+    assert shown["services"][0]["live"] == live
+    assert {v["version"] for v in shown["services"][0]["versions"] if v["traffic_percent"]} == {live}
+    assert rigged.json("log", "verify")["intact"]
+
+
+@pytest.mark.parametrize("liars", ["traffic", "traffic compute"])
+async def test_writers_of_a_deploy_that_say_done_and_do_nothing_are_found_out(
+    make_platform: Callable[..., RunningPlatform], liars: str
+) -> None:
+    with make_platform(up=False) as platform:
+        platform.layout.state.joinpath("rigged").write_text(f"lie {liars}")
+        start_rigged(platform)
+        lied = await deploy(platform)
+    assert lied["state"] in ("rolled_back", "failed")
+    assert lied["proof"]["verdict"] == "DRIFT", lied["proof"]
+
+
+async def test_a_rollback_that_is_said_and_not_done_is_found_out(rigged: RunningPlatform) -> None:
+    versions = []
+    for name in ("honest", "honest too"):
+        rigged.set_version(name)
+        versions.append((await deploy(rigged))["version"])
+    await rig(rigged, "lie traffic")
+    async with Load(rigged.ingress_port, HOST) as tally:
+        await ask(rigged, "manage_operation", action="rollback", **WHERE)
+        lied = await ended(rigged)
+    assert lied["kind"] == "rollback_service"
+    assert lied["state"] == "rolled_back"
+    assert lied["proof"]["verdict"] == "DRIFT", lied["proof"]
+    assert set(tally.versions) == {versions[1]}
+    assert tally.failed == 0, tally.failures
