@@ -183,7 +183,8 @@ async def _answer(ports: Ports, operation_id: str) -> OperationsView:
 
 
 async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report: Report | None) -> OperationsView:
-    """Returns once the operation has finished and its log entry is complete, or after the time-out."""
+    """Returns once the operation has finished and its log entry is complete, or is held for a person, or after the
+    time-out."""
     until = ports.clock.monotonic() + timeout_seconds
     told = ""
     while True:
@@ -193,6 +194,8 @@ async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report:
         if report is not None and operation.phase != told:
             told = operation.phase
             await report(operation.progress, f"{operation.service}/{operation.environment}: {told}")
+        if operation.phase == Phase.HOLDING:
+            break
         left = until - ports.clock.monotonic()
         if left <= 0:
             break

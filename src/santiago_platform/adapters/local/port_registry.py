@@ -70,9 +70,10 @@ class PortRegistry:
                 "choose another one under `addresses` in santiago.yaml, or delete that workspace",
             )
         if not bindable(port):
+            privileged = port < 1024 and os.geteuid() != 0
             raise PlatformError(
                 ErrorCode.CONFLICT,
-                f"another program listens on 127.0.0.1:{port}",
+                f"port {port} needs root" if privileged else f"another program listens on 127.0.0.1:{port}",
                 f"`ss -ltnp 'sport = :{port}'` names it; or choose another port under `addresses` in santiago.yaml",
             )
         return port
@@ -94,17 +95,27 @@ class PortRegistry:
         path = self._directory / "ports.json"
         with (self._directory / "ports.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                read: dict[str, list[str]] = json.loads(path.read_text())
-            except (FileNotFoundError, ValueError):  # unreadable: the bind still protects what listens
-                read = {}
-            before = {port: claim for port, claim in read.items() if (Path(claim[0]) / ".santiago").is_dir()}
-            claims = dict(before)
+            read = _read(path)
+            claims = {port: claim for port, claim in read.items() if os.path.isdir(os.path.join(claim[0], ".santiago"))}
             yield claims
             if claims != read:
                 partial = path.with_suffix(".new")
                 partial.write_text(json.dumps(claims, indent=0, sort_keys=True))
                 partial.rename(path)
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """The claims that can be made out. What cannot is forgotten: the bind still protects what listens."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    items = found.items() if isinstance(found, dict) else ()
+    return {port: claim for port, claim in items if port.isdecimal() and _is_claim(claim)}
+
+
+def _is_claim(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)
 
 
 def bindable(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,22 +24,25 @@ class Process:
         """Whether it is there and no zombie."""
         return started_ticks(self.pid) == self.started_ticks
 
-    def send(self, number: signal.Signals) -> None:
-        """Signals it; one that is gone is no error."""
+    def send(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Signals it, or the process group that it leads; one that is gone is no error."""
         if self.alive:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                return
+            with suppress(ProcessLookupError):
+                (os.killpg if group else os.kill)(self.pid, number)
 
 
 def started_ticks(pid: int) -> int | None:
     """When the process started; None where there is none, or only its zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in b"ZX" else int(fields[19])
+
+
+def _stat(pid: int | str) -> list[bytes] | None:
+    """The fields of /proc/PID/stat that follow the name, which may hold any bytes."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def recorded(path: Path) -> Process | None:
@@ -50,13 +54,15 @@ def recorded(path: Path) -> Process | None:
         return None
 
 
-def processes_of(workspace_id: str) -> Iterator[Process]:
-    """Every living process of a workspace, by the mark in its environment."""
+def processes_of(workspace_id: str, name: str = "") -> Iterator[Process]:
+    """Every living process of a workspace, by the mark in its environment; of those, the ones whose name begins so."""
     mark = f"{WORKSPACE_VARIABLE}={workspace_id}".encode()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
+            if name and not Path(entry.path, "comm").read_bytes().startswith(name.encode()):
+                continue
             environment = Path(entry.path, "environ").read_bytes()
         except OSError:
             continue
@@ -91,11 +97,6 @@ def listening_ports(pid: int) -> set[int]:
 def _session(leader: int) -> list[int]:
     members = []
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == leader:
-                members.append(int(entry.name))
+        if entry.name.isdigit() and (fields := _stat(entry.name)) and int(fields[3]) == leader:
+            members.append(int(entry.name))
     return members

@@ -94,9 +94,7 @@ def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bo
         console.answer(operation)
     else:
         _show(operation)
-    # An operation that succeeds later is not a failure now; one that was waited for must have succeeded.
-    undone_as_asked = operation["kind"] == "deploy_service" and operation["state"] == "rolled_back"
-    if wait and operation["state"] != "succeeded" and not (undone_as_asked and not wait):
+    if wait and operation["state"] not in ("succeeded", "running"):  # running: it is held, as was asked for
         raise typer.Exit(1)
 
 

@@ -1,0 +1,194 @@
+"""A unit of s6 on disk: its service directory, the scripts that start and follow it, and what they leave behind.
+
+    run, finish, log/run        written once, see the scripts below
+    process                     `PID TICKS` of the last start
+    deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS
+    rapid                       short lives in a row
+    failed                      there once it was given up on
+    stopping                    there once it is being taken away
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .binaries import Binary
+from .layout import WORKSPACE_VARIABLE, Layout
+from .process import Process, recorded
+
+INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"  # the unit's name, in the environment of all its processes
+RAPID_SECONDS = 10  # a life shorter than this counts towards giving up
+LONGEST_BACK_OFF_SECONDS = 8
+DEATHS_KEPT = 500
+
+_REST = """\
+end_rest() {{
+  grep -lzxF {instance} /proc/[0-9]*/environ 2>/dev/null | xargs -r grep -lzxF {workspace} 2>/dev/null |
+    while IFS=/ read -r _ _ rest _; do kill -KILL "$rest" 2>/dev/null; done
+}}
+"""
+
+_RUN = (
+    """\
+#!/bin/sh
+# Ends what a former supervisor left behind, notes its own pid and start time, and becomes the service.
+exec 2>&1
+unset LD_LIBRARY_PATH
+ticks_of() {{
+  {{ read -r stat <"/proc/$1/stat"; }} 2>/dev/null || return 1
+  set -- ${{stat##*) }}
+  case $1 in Z|X) return 1 ;; esac
+  shift 19
+  echo "$1"
+}}
+"""
+    + _REST
+    + """\
+if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(ticks_of "$pid")" = "$ticks" ]; then
+  kill -TERM "$pid"
+  left={grace_tenths}
+  while [ "$left" -gt 0 ] && [ "$(ticks_of "$pid")" = "$ticks" ]; do sleep 0.1; left=$((left - 1)); done
+  kill -KILL "-$pid" 2>/dev/null
+  end_rest
+fi
+rm -f process
+[ -e stopping ] || [ -e failed ] && exit 0
+exec 9>>lock
+flock -w 5 9 || {{ echo "another process holds the lock of {name}"; exit 111; }}
+echo "$$ $(ticks_of $$)" >process.new && mv process.new process
+cd {directory} || exit 111
+exec env -i -- {environment} {command}
+"""
+)
+
+_FINISH = (
+    """\
+#!/bin/sh
+# Ends what the service left, notes the death, and slows down or gives up. 125 tells s6 not to start it again.
+unset LD_LIBRARY_PATH
+"""
+    + _REST
+    + """\
+{{ read -r pid ticks <process; }} 2>/dev/null && kill -KILL "-$pid" 2>/dev/null
+end_rest
+[ -e stopping ] || [ -e failed ] && exit 125
+[ -e ../../ending ] && exit 0
+now=$(date +%s)
+life=$((now - $(stat -c %Y process 2>/dev/null || echo "$now")))
+echo "$now $1 $2 $life" >>deaths
+[ "$(wc -l <deaths)" -ge {twice_kept} ] && tail -n {kept} deaths >deaths.new && mv deaths.new deaths
+rapid=0
+[ "$life" -ge {rapid_seconds} ] || {{ {{ read -r rapid <rapid; }} 2>/dev/null; rapid=$((rapid + 1)); }}
+echo "$rapid" >rapid
+[ {give_up_after} -gt 0 ] && [ "$rapid" -ge {give_up_after} ] && {{ : >failed; exit 125; }}
+pause=0
+[ "$rapid" -ge 2 ] && [ "$rapid" -le 20 ] && pause=$((1 << (rapid - 2)))
+[ "$rapid" -gt 20 ] || [ "$pause" -gt {back_off} ] && pause={back_off}
+left=$((pause * 5))
+until [ "$left" -le 0 ] || [ -e stopping ] || [ -e ../../ending ]; do sleep 0.2; left=$((left - 1)); done
+exit 0
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A service for s6. directory: its working directory. give_up_after: rapid deaths in a row until it is FAILED
+    for good; 0 means never. extra: further files of the service directory, by name."""
+
+    name: str
+    command: tuple[str, ...]
+    directory: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_grace_seconds: float = 10.0
+    give_up_after: int = 0
+    back_off_seconds: int = LONGEST_BACK_OFF_SECONDS
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def files(self, layout: Layout, logger: Binary) -> dict[str, str]:
+        """The files of its service directory, by path. Nothing of it is read by a shell but as quoted words."""
+        marks = {WORKSPACE_VARIABLE: layout.id, INSTANCE_VARIABLE: self.name}
+        words = {
+            "name": self.name,
+            "instance": shlex.quote(f"{INSTANCE_VARIABLE}={self.name}"),
+            "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
+            "directory": shlex.quote(str(self.directory)),
+            "environment": " ".join(shlex.quote(f"{k}={v}") for k, v in sorted({**self.environment, **marks}.items())),
+            "command": shlex.join(self.command),
+            "grace_tenths": max(1, round(self.stop_grace_seconds * 10)),
+            "rapid_seconds": RAPID_SECONDS,
+            "give_up_after": self.give_up_after,
+            "back_off": self.back_off_seconds,
+            "kept": DEATHS_KEPT,
+            "twice_kept": 2 * DEATHS_KEPT,
+        }
+        log = shlex.join([str(logger.path), "-l", "65536", "t", "n20", "s1000000", str(layout.logs / self.name)])
+        return {
+            "run": _RUN.format(**words),
+            "finish": _FINISH.format(**words),
+            "timeout-kill": f"{max(1, round(self.stop_grace_seconds * 1000))}\n",
+            "timeout-finish": f"{(self.back_off_seconds + 5) * 1000}\n",
+            "log/run": f"#!/bin/sh\nexec {log}\n",
+            **self.extra,
+        }
+
+    def write(self, directory: Path, layout: Layout, logger: Binary) -> None:
+        """Its service directory, which must not be there yet, and the directory of its logs."""
+        (layout.logs / self.name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (directory / "log").mkdir(parents=True, mode=0o700)
+        for name, text in self.files(layout, logger).items():
+            path = directory / name
+            path.write_text(text)
+            path.chmod(0o700 if name in ("run", "finish", "log/run") else 0o600)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """at: Unix seconds. code: exit code, or 256 where `signal` ended it. life_seconds: from start to death."""
+
+    at: int
+    code: int
+    signal: int
+    life_seconds: int
+
+    def __str__(self) -> str:
+        if self.code < 256:
+            return f"exited with code {self.code}"
+        try:
+            return f"was ended by {signal.Signals(self.signal).name}"
+        except ValueError:
+            return f"was ended by signal {self.signal}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """process: None while nothing runs. deaths: the last ones, oldest first. failed: given up on. stopping: it is
+    being taken away."""
+
+    process: Process | None
+    deaths: tuple[Death, ...]
+    failed: bool
+    stopping: bool
+
+    @classmethod
+    def read(cls, directory: Path) -> UnitStatus:
+        """Of a service directory, as its scripts and /proc tell; of one that is gone, too."""
+        process = recorded(directory / "process")
+        return cls(
+            process=process if process and process.alive else None,
+            deaths=_deaths(directory / "deaths"),
+            failed=(directory / "failed").exists(),
+            stopping=(directory / "stopping").exists(),
+        )
+
+
+def _deaths(path: Path) -> tuple[Death, ...]:
+    """A line that a crash tore is passed over."""
+    try:
+        rows = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return ()
+    return tuple(Death(*map(int, row)) for row in rows if len(row) == 4 and all(word.isdigit() for word in row))
