@@ -194,10 +194,16 @@ async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report:
         if report is not None and operation.phase != told:
             told = operation.phase
             await report(operation.progress, f"{operation.service}/{operation.environment}: {told}")
-        if operation.phase == Phase.HOLDING:
+        if operation.phase == Phase.HOLDING and not await ports.store.read(lambda v: _is_told(v, operation_id)):
             break
         left = until - ports.clock.monotonic()
         if left <= 0:
             break
         await ports.clock.sleep(min(0.05, left))
     return await _answer(ports, operation_id)
+
+
+def _is_told(view: Snapshot, operation_id: str) -> bool:
+    """Whether somebody has told a held rollout what to do, and it has not done it yet."""
+    rollout = view.rollout_of(operation_id)
+    return rollout is not None and bool(view.messages(rollout.id))

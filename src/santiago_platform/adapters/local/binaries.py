@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -15,12 +16,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
 
 Report = Callable[[str], None]
+FETCHED = "the distribution's package"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def find(name: str) -> Binary | None:
     path = cache_directory() / package.name / inside
     if not path.is_file():
         return None
-    return Binary(name, path, "the distribution's package", _library_directory(cache_directory() / package.name))
+    return Binary(name, path, FETCHED, _library_directory(cache_directory() / package.name))
 
 
 def missing() -> list[str]:
@@ -221,27 +223,50 @@ def keep(name: str, directory: Path, working_directory: Path | None = None) -> B
     copy is made to look there, where that path does not exist. Idempotent. Raises PlatformError(FAILED_PRECONDITION)
     where the binary is missing.
     """
+    kept = _kept(name, directory)
+    inside = next((p.compiled_in[name] for p in PACKAGES if name in p.compiled_in), None)
+    absent = inside is not None and not Path("/", inside).exists()
+    if inside is not None and absent and kept.source == FETCHED and working_directory is not None:
+        return replace(kept, path=_relocated(name, kept.path, inside, _made(working_directory)))
+    return kept
+
+
+def _kept(name: str, directory: Path) -> Binary:
+    """The copy, made where it is not there yet; the last one where its source is gone."""
+    note = directory / f"{name}.json"
     found = find(name)
     if found is None:
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION, f"the program {name} is missing", "`santiago doctor --fetch` fetches it"
-        )
+        try:
+            last = json.loads(note.read_text())
+        except (FileNotFoundError, ValueError) as exc:
+            raise PlatformError(
+                ErrorCode.FAILED_PRECONDITION, f"the program {name} is missing", "`santiago doctor --fetch` fetches it"
+            ) from exc
+        libraries = directory / last["libraries"] if last["libraries"] else None
+        return Binary(name, directory / last["path"], last["source"], libraries)
     path = _keep_file(found.path.resolve(), directory)
-    inside = next((p.compiled_in[name] for p in PACKAGES if name in p.compiled_in), None)
-    fetched = found.path.is_relative_to(cache_directory())
-    if fetched and inside is not None and working_directory is not None and not Path("/", inside).exists():
-        path = _relocated(name, path, inside, _made(working_directory))
-    libraries = None
-    if found.libraries is not None:
-        files = sorted(p for p in found.libraries.iterdir() if p.is_file() and ".so" in p.name)
-        key = hashlib.sha256("".join(f"{p.name} {_digest(p)}\n" for p in files).encode()).hexdigest()[:16]
-        libraries = directory / f"lib-{key}"
-        if not libraries.is_dir():
-            partial = Path(tempfile.mkdtemp(dir=_made(directory), prefix=".lib-"))
-            for file in files:
-                shutil.copy2(file, partial / file.name)
-            partial.rename(libraries)
+    libraries = _keep_libraries(found.libraries, directory) if found.libraries is not None else None
+    last = {
+        "path": str(path.relative_to(directory)),
+        "source": found.source,
+        "libraries": libraries.name if libraries else "",
+    }
+    partial = note.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(last))
+    partial.rename(note)
     return Binary(name, path, found.source, libraries)
+
+
+def _keep_libraries(source: Path, directory: Path) -> Path:
+    files = sorted(p for p in source.iterdir() if p.is_file() and ".so" in p.name)
+    key = hashlib.sha256("".join(f"{p.name} {_digest(p)}\n" for p in files).encode()).hexdigest()[:16]
+    libraries = directory / f"lib-{key}"
+    if not libraries.is_dir():
+        partial = Path(tempfile.mkdtemp(dir=_made(directory), prefix=".lib-"))
+        for file in files:
+            shutil.copy2(file, partial / file.name)
+        partial.rename(libraries)
+    return libraries
 
 
 def _relocated(name: str, path: Path, inside: str, working_directory: Path) -> Path:
