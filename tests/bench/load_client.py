@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -60,8 +60,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._load.loop.call_at(self._due, self._send)
 
     def _send(self) -> None:
@@ -142,5 +141,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    _ = time
     uvloop.run(_main())

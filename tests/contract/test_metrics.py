@@ -138,10 +138,9 @@ class TestPrometheusMetrics(MetricsContract):
 
         async with Load(envoys.ingress_port).running() as load:
             await load.wait(200)
-            ratios = await eventually(lambda: last(Signal.ERRORS), lambda r: r.keys() == {"v1", "v2"}, 20)
-            assert ratios == {"v1": 0.0, "v2": 1.0}
-            rates = await eventually(lambda: last(Signal.TRAFFIC), lambda r: r.get("v1", 0) > 0, 20)
-            assert rates["v1"] > 1
+            # What other tests sent to these versions is in the window at first.
+            await eventually(lambda: last(Signal.ERRORS), lambda r: r == {"v1": 0.0, "v2": 1.0}, 30)
+            await eventually(lambda: last(Signal.TRAFFIC), lambda r: r.get("v1", 0) > 1, 20)
             latencies = await eventually(lambda: last(Signal.LATENCY), lambda r: "v1" in r, 20)
             assert 0 < latencies["v1"] < 1
             assert (await last(Signal.SATURATION)).keys() == {"v1", "v2"}

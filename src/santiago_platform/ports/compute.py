@@ -39,10 +39,11 @@ class Compute(Protocol):
     for an instance to become ready or to end. A cancelled call leaves a state that the next call mends."""
 
     async def start(self, instance: Instance) -> None:
-        """Makes `instance` exist and be kept running: supervised, restarted with back-off.
+        """Makes `instance` exist and be kept running: supervised, restarted with back-off. One that is STOPPING is
+        left to end; call again once it is gone.
 
-        Raises PlatformError(FAILED_PRECONDITION) where its release is missing here,
-        DATA_CORRUPT where a byte of it was changed, RESOURCE_EXHAUSTED where no port or space is left.
+        Raises PlatformError: INVALID_ARGUMENT where no process can have its command or variables,
+        FAILED_PRECONDITION where its release is missing here, DATA_CORRUPT where a byte of it was changed, RESOURCE_EXHAUSTED where no port or space is left.
         """
 
     async def stop(self, instance_id: str) -> None:

@@ -46,7 +46,7 @@ class FakeCompute:
             if service in (None, row.instance.template.service)
             and environment in (None, row.instance.template.environment)
         ]
-        return sorted(found, key=lambda s: s.instance.id)
+        return sorted(found, key=_order)
 
     def _status(self, row: _Row) -> InstanceStatus:
         template = row.instance.template
@@ -63,3 +63,8 @@ class FakeCompute:
             pid=0 if dead else row.pid,
             started_ticks=0 if dead else row.pid,
         )
+
+
+def _order(status: InstanceStatus) -> tuple[str, str, str, int]:
+    template = status.instance.template
+    return template.service, template.environment, template.version, status.instance.index

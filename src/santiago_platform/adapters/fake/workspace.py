@@ -29,6 +29,8 @@ class FakeWorkspace:
         return sorted(self.names)
 
     def score(self, service: str) -> str:
+        if service not in self.names:
+            raise PlatformError(ErrorCode.NOT_FOUND, f"there is no service {service}")
         return service
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
@@ -57,6 +59,8 @@ class FakeArtifacts:
         self._releases: dict[str, Release] = {}
 
     async def resolve(self, git_ref: str) -> str:
+        if git_ref.startswith("-"):
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"{git_ref} is no git ref")
         return hashlib.sha1(git_ref.encode(), usedforsecurity=False).hexdigest()
 
     async def build(self, service: str, commit: str) -> Release:
@@ -82,7 +86,7 @@ class FakeArtifacts:
     async def get(self, digest: str) -> Release:
         plain = digest.removeprefix("sha256:")
         found = [r for d, r in self._releases.items() if d.removeprefix("sha256:").startswith(plain)]
-        if len(found) != 1:
+        if len(found) != 1 or len(plain) < 12:
             raise PlatformError(ErrorCode.NOT_FOUND, f"there is no release {digest}")
         return found[0]
 

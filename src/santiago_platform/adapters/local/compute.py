@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Endpoint
 from ...domain.value import Value
-from ...domain.workload import Instance
+from ...domain.workload import Instance, Template
 from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
 from ...ports.compute import InstanceState, InstanceStatus
 from .health import check
-from .layout import Layout
+from .layout import WORKSPACE_VARIABLE, Layout
 from .port_registry import PortRegistry
-from .process import listening_ports
-from .supervisor import Supervisor, Unit, UnitStatus
+from .process import Process, listening_ports, recorded
+from .supervisor import Supervisor
+from .unit import Unit, UnitStatus
 
 log = logging.getLogger(__name__)
 
-INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"
 RECORD = "instance.json"
+FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
 GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
 RECHECK_READY_SECONDS = 5.0
+RECHECK_COMMAND_SECONDS = 0.25  # a process each time
 LIVENESS_SECONDS = 5.0
 LIVENESS_FAILURES = 3
 LOOPBACK = "127.0.0.1"
@@ -51,11 +60,11 @@ class InstanceRecord(Value):
 class _Health:
     """What is known of a process: it ends with it. checked: monotonic seconds of the last look."""
 
-    pid: int
+    process: Process
+    was_ready: bool
     ready: bool = False
-    was_ready: bool = False
     reason: str = "it was not looked at yet"
-    checked: float = 0.0
+    checked: float = float("-inf")
     live_checked: float = 0.0
     live_failures: int = 0
 
@@ -73,16 +82,32 @@ class LocalCompute:
         self._clock = clock
         self._records: dict[str, InstanceRecord] = {}
         self._health: dict[str, _Health] = {}
+        self._changing = threading.Lock()  # units and their ports: `list` takes steps too, and may be asked at once
+        self._swept = False
 
     async def start(self, instance: Instance) -> None:
-        directory = await self._artifacts.unpack(instance.template.release)
-        await asyncio.to_thread(self._add, instance, directory)
+        _check_runnable(instance.template)
+        try:
+            directory = await self._artifacts.unpack(instance.template.release)
+        except PlatformError as exc:
+            if exc.code is not ErrorCode.NOT_FOUND:
+                raise
+            raise PlatformError(ErrorCode.FAILED_PRECONDITION, exc.message, exc.hint, internal=exc.internal) from exc
+        try:
+            await asyncio.to_thread(self._add, instance, directory)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise PlatformError(
+                ErrorCode.RESOURCE_EXHAUSTED, f"no space is left to start {instance.id}", "free some space"
+            ) from exc
 
     def _add(self, instance: Instance, directory: Path) -> None:
         unit = instance.id
-        if self._supervisor.directory(unit).exists():
-            record = self._record(unit)
-        else:
+        with self._changing:
+            if self._supervisor.directory(unit).exists():
+                self._supervisor.link(unit)
+                return
             ports = {port.name: self._registry.claim(f"{unit}:{port.name}") for port in instance.template.ports}
             record = InstanceRecord(
                 instance=instance,
@@ -90,12 +115,11 @@ class LocalCompute:
                 directory=str(directory),
                 environment=self._environment(instance, ports),
             )
-        if record is not None:
             self._supervisor.add(
                 Unit(
                     name=unit,
                     command=instance.template.command,
-                    directory=Path(record.directory),
+                    directory=directory,
                     environment=record.environment,
                     stop_grace_seconds=instance.template.stop_grace_seconds,
                     give_up_after=GIVE_UP_AFTER,
@@ -113,7 +137,6 @@ class LocalCompute:
             "HOME": str(home),
             "LANG": "C.UTF-8",
             **dict(template.variables),
-            INSTANCE_VARIABLE: instance.id,
         }
         for index, port in enumerate(template.ports):
             environment[port.variable(first=index == 0)] = str(ports[port.name])
@@ -123,43 +146,69 @@ class LocalCompute:
         await asyncio.to_thread(self._remove, instance_id)
 
     def _remove(self, instance_id: str) -> None:
-        record = self._record(instance_id)
-        if self._supervisor.remove(instance_id):
-            for name in record.ports if record else ():
-                self._registry.release(f"{instance_id}:{name}")
-            self._records.pop(instance_id, None)
-            self._health.pop(instance_id, None)
+        with self._changing:
+            if instance_id not in self._units():
+                return
+            record = self._record(instance_id)
+            if self._supervisor.remove(instance_id):
+                for name in record.ports if record else ():
+                    self._registry.release(f"{instance_id}:{name}")
+                self._records.pop(instance_id, None)
+                self._health.pop(instance_id, None)
+
+    def _units(self) -> Sequence[str]:
+        return [name for name in self._supervisor.names() if "__" in name]
 
     async def list(self, service: str | None = None, environment: str | None = None) -> list[InstanceStatus]:
         records = await asyncio.to_thread(self._read, service, environment)
         return list(await asyncio.gather(*(self._status(record, status) for record, status in records)))
 
     def _read(self, service: str | None, environment: str | None) -> Sequence[tuple[InstanceRecord, UnitStatus]]:
+        self._free_leaked_ports()
         found = []
-        for name in self._supervisor.names():
-            if "__" not in name or (service is not None and not name.startswith(f"{service}__{environment or ''}")):
+        for name in self._units():
+            if service is not None and not name.startswith(f"{service}__{environment or ''}"):
                 continue
-            record = self._record(name)
-            if record is None:
+            record, status = self._record(name), self._supervisor.status(name)
+            if record is None or status.stopping:  # a step further, whoever asked for it
+                self._remove(name)
+                status = self._supervisor.status(name)
+            elif status.process is None:
+                self._mend(name)
+            if record is None or not self._supervisor.directory(name).exists():
                 continue
             template = record.instance.template
             if service in (None, template.service) and environment in (None, template.environment):
-                status = self._supervisor.status(name)
-                if status.stopping:  # a step further, whoever asked for it
-                    self._remove(name)
-                    status = self._supervisor.status(name)
-                    if not self._supervisor.directory(name).exists():
-                        continue
                 found.append((record, status))
         return sorted(found, key=lambda pair: _order(pair[0].instance))
 
+    def _mend(self, name: str) -> None:
+        """A crash between writing a unit and linking it leaves one that nobody would start."""
+        with self._changing:
+            if self._supervisor.directory(name).exists():
+                self._supervisor.link(name)
+
+    def _free_leaked_ports(self) -> None:
+        """Once: what a crash between claiming a port and writing its unit, or at the unit's end, has left claimed."""
+        with self._changing:
+            if self._swept:
+                return
+            units = set(self._units())
+            for purpose in self._registry.mine():
+                unit = purpose.rpartition(":")[0]
+                if "__" in unit and unit not in units:
+                    self._registry.release(purpose)
+            self._swept = True
+
     def _record(self, unit: str) -> InstanceRecord | None:
+        """None where it is gone, or is no record: a loss of power may leave an empty file. Such a unit is removed."""
         if unit not in self._records:
             try:
                 text = (self._supervisor.directory(unit) / RECORD).read_text()
-            except FileNotFoundError:
+                self._records[unit] = InstanceRecord.model_validate_json(text)
+            except (OSError, ValidationError) as exc:
+                log.warning("%s has no record and is removed: %s", unit, type(exc).__name__)
                 return None
-            self._records[unit] = InstanceRecord.model_validate_json(text)
         return self._records[unit]
 
     async def _status(self, record: InstanceRecord, unit: UnitStatus) -> InstanceStatus:
@@ -183,30 +232,38 @@ class LocalCompute:
             return InstanceState.FAILED, last
         if unit.process is None:
             return (InstanceState.BACKING_OFF, last) if deaths else (InstanceState.STARTING, "it is being started")
-        health = await self._looked_at(record, unit.process.pid)
+        health = await self._looked_at(record, unit.process)
         if health.ready:
             return InstanceState.READY, ""
         reason = f"{health.reason}; before that it {last}" if last else health.reason
         return (InstanceState.UNREADY if health.was_ready else InstanceState.STARTING), reason
 
-    async def _looked_at(self, record: InstanceRecord, pid: int) -> _Health:
+    async def _looked_at(self, record: InstanceRecord, process: Process) -> _Health:
         """A ready instance is looked at every few seconds: between, the proxies' own checks watch it."""
+        noted = self._supervisor.directory(record.instance.id) / FIRST_READY
         health = self._health.get(record.instance.id)
-        if health is None or health.pid != pid:
-            health = self._health[record.instance.id] = _Health(pid=pid)
+        if health is None or health.process != process:
+            was_ready = await asyncio.to_thread(recorded, noted) == process
+            health = self._health[record.instance.id] = _Health(process, was_ready)
         now = self._clock.monotonic()
-        if health.ready and now - health.checked < RECHECK_READY_SECONDS:
-            return health
         template = record.instance.template
-        where = {"directory": Path(record.directory), "environment": record.environment}
-        problem = await check(template.readiness, record.endpoints, **where)  # type: ignore[arg-type]
+        unready_rest = RECHECK_COMMAND_SECONDS if template.readiness.command is not None else 0.0
+        if now - health.checked < (RECHECK_READY_SECONDS if health.ready else unready_rest):
+            return health
+        # Marked as the workspace's, so that it ends with it, and not as the instance: it is no process of that.
+        marked = {**record.environment, WORKSPACE_VARIABLE: self._layout.id}
+        where = Path(record.directory), marked
+        problem = await check(template.readiness, record.endpoints, *where)
         if problem is not None and "nothing listens" in problem:
-            problem += await asyncio.to_thread(_listens_elsewhere, pid)
+            problem += await asyncio.to_thread(_listens_elsewhere, process.pid)
+        if problem is None and not health.was_ready:
+            with suppress(OSError):  # a full disk makes nothing unready; it is known until this daemon ends
+                noted.write_text(f"{process.pid} {process.started_ticks}\n")
         health.ready, health.reason, health.checked = problem is None, problem or "", now
         health.was_ready = health.was_ready or health.ready
         if template.liveness is not None and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
             health.live_checked = now
-            dead = await check(template.liveness, record.endpoints, **where)  # type: ignore[arg-type]
+            dead = await check(template.liveness, record.endpoints, *where)
             await self._note_liveness(record.instance.id, health, dead)
         return health
 
@@ -221,9 +278,32 @@ class LocalCompute:
 
 def service_path() -> str:
     """PATH of the services: this machine's, without the virtual environment that the platform itself runs in."""
-    own = os.environ.get("VIRTUAL_ENV")
-    given = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
-    return ":".join(place for place in given if place and not (own and place.startswith(own)))
+    given = os.environ.get("PATH", os.defpath).split(":")
+    own = Path(sys.prefix) if sys.prefix != sys.base_prefix else None
+    return ":".join(p for p in given if os.path.isabs(p) and not (own and Path(p).is_relative_to(own)))
+
+
+def _check_runnable(template: Template) -> None:
+    """What no process can be started with. Raises INVALID_ARGUMENT."""
+    for name, value in template.variables:
+        if not name or "=" in name:
+            raise _unrunnable(template, f"{name!r:.60} cannot name an environment variable")
+        if not _is_text(name + value):
+            raise _unrunnable(template, f"the variable {name!r:.60} holds a NUL or a half character")
+    if not template.command or "=" in template.command[0] or not all(map(_is_text, template.command)):
+        raise _unrunnable(template, "its command is empty, holds a NUL, or its first word has a `=`")
+
+
+def _is_text(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _unrunnable(template: Template, what: str) -> PlatformError:
+    return PlatformError(
+        ErrorCode.INVALID_ARGUMENT,
+        f"{template.service} cannot be started in {template.environment}: {what}",
+        "mend `command`, `args` or `variables` in its score.yaml, or `variables` in santiago.yaml",
+    )
 
 
 def _order(instance: Instance) -> tuple[str, str, str, int]:

@@ -16,7 +16,7 @@ COMMAND_TIMEOUT_SECONDS = 5.0
 
 
 async def check(
-    probe: Probe, endpoints: dict[str, Endpoint], *, directory: Path, environment: dict[str, str]
+    probe: Probe, endpoints: dict[str, Endpoint], directory: Path, environment: dict[str, str]
 ) -> str | None:
     """None where the instance is healthy, else why not, in words. directory, environment: of a probe's command.
 

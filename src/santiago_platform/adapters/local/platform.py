@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from ...domain.value import Value
 from .alertmanager import alertmanager_command
 from .binaries import keep
 from .envoy import envoy_command
+from .file_lock import locked
 from .layout import ENVOYS, Layout
 from .port_registry import PortRegistry, bindable
 from .process import Process
 from .prometheus import PrometheusConfig, prometheus_command
-from .supervisor import Supervisor, Unit
+from .supervisor import Supervisor
+from .unit import Unit
 
 DAEMON = "daemon"
 SYSTEM_UNITS = (DAEMON, *ENVOYS, "prometheus", "alertmanager")
@@ -64,9 +68,16 @@ class LocalPlatform:
         layout = self._layout
         layout.state.mkdir(mode=0o700, exist_ok=True)
         layout.state.chmod(0o700)
+        with locked(layout.state):
+            return self._up(addresses, daemon, report)
+
+    def _up(self, addresses: Addresses, daemon: tuple[str, ...], report: Callable[[str], None]) -> Ports:
+        layout = self._layout
         self._make_runtime()
         ports = self._claim(addresses)
-        (layout.state / "ports.json").write_text(ports.model_dump_json())
+        partial = layout.state / "ports.new"
+        partial.write_text(ports.model_dump_json())
+        partial.rename(layout.state / "ports.json")
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -116,7 +127,7 @@ class LocalPlatform:
 
     def _claim(self, addresses: Addresses) -> Ports:
         """Ports of this workspace. The two that people know must be free of others, and are probed before use."""
-        running = self.supervisor.running is not None
+        running = self.supervisor.alive
         for purpose, port in (("server", addresses.server_port), ("ingress", addresses.ingress_port)):
             before = self._registry.mine().get(purpose)
             self._registry.claim(purpose, port=port)
@@ -129,17 +140,26 @@ class LocalPlatform:
         return Ports(
             server=addresses.server_port,
             ingress=addresses.ingress_port,
-            prometheus=self._registry.claim("prometheus"),
-            alertmanager=self._registry.claim("alertmanager"),
-            statistics={name: self._registry.claim(f"statistics of {name}") for name in ENVOYS},
+            prometheus=self._any_port("prometheus", running),
+            alertmanager=self._any_port("alertmanager", running),
+            statistics={name: self._any_port(f"statistics of {name}", running) for name in ENVOYS},
         )
+
+    def _any_port(self, purpose: str, running: bool) -> int:
+        """The same as before, unless another program has taken it meanwhile."""
+        port = self._registry.claim(purpose)
+        if running or bindable(port):
+            return port
+        self._registry.release(purpose)
+        return self._registry.claim(purpose)
 
     def _make_runtime(self) -> None:
         """The sockets' directory lies where others may write too: one that is not ours alone is refused."""
         runtime = self._layout.runtime
-        runtime.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            runtime.mkdir(mode=0o700)
         status = runtime.lstat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o077 or runtime.is_symlink():
+        if status.st_uid != os.getuid() or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
             raise PlatformError(
                 ErrorCode.FAILED_PRECONDITION,
                 f"{runtime} is not private to this user",
@@ -151,10 +171,13 @@ class LocalPlatform:
 
         timeout_seconds: after which the rest is killed.
         """
-        killed = self.supervisor.stop_tree(timeout_seconds)
-        (self._layout.state / "svscan").unlink(missing_ok=True)
-        shutil.rmtree(self._layout.runtime, ignore_errors=True)
-        return killed
+        if not self._layout.state.is_dir():
+            return []
+        with locked(self._layout.state):
+            killed = self.supervisor.stop_tree(timeout_seconds)
+            (self._layout.state / "svscan").unlink(missing_ok=True)
+            shutil.rmtree(self._layout.runtime, ignore_errors=True)
+            return killed
 
     def units(self) -> list[UnitView]:
         views = []

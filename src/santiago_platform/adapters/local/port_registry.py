@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ class PortRegistry:
 
     def _first_free(self, claims: dict[str, list[str]]) -> int:
         # Each workspace begins elsewhere, so that a port that was just freed is not taken at once by another one.
-        start = int.from_bytes(self._workspace.encode()[-8:], "big") % (LAST - FIRST)
+        start = zlib.crc32(self._workspace.encode()) % (LAST - FIRST)
         for offset in range(LAST - FIRST + 1):
             port = FIRST + (start + offset) % (LAST - FIRST + 1)
             if str(port) not in claims and bindable(port):

@@ -55,13 +55,14 @@ def recorded(path: Path) -> Process | None:
 
 
 def processes_of(workspace_id: str, name: str = "") -> Iterator[Process]:
-    """Every living process of a workspace, by the mark in its environment; of those, the ones whose name begins so."""
+    """Every living process of a workspace, by the mark in its environment; of those, the ones of this
+    name, up to a dot in it."""
     mark = f"{WORKSPACE_VARIABLE}={workspace_id}".encode()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
-            if name and not Path(entry.path, "comm").read_bytes().startswith(name.encode()):
+            if name and Path(entry.path, "comm").read_bytes().split(b".")[0].strip() != name.encode():
                 continue
             environment = Path(entry.path, "environ").read_bytes()
         except OSError:

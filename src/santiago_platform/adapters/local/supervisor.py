@@ -23,6 +23,7 @@ from .unit import Unit, UnitStatus
 RESCAN_MILLISECONDS = 5000  # mends a scan that a crash left out
 STOP_SENT = "stop sent"
 
+
 class Supervisor:
     """The supervision tree of one workspace."""
 
@@ -62,7 +63,7 @@ class Supervisor:
         for left in layout.units.glob(".*"):  # a unit that was half written, or half removed
             shutil.rmtree(left, ignore_errors=True)
         for name in self.names():
-            self.link(name)
+            self._link(name)
         svscan = keep("s6-svscan", layout.binaries, layout.scan)
         with (layout.logs / "svscan.log").open("wb") as output:
             child = subprocess.Popen(
@@ -144,11 +145,15 @@ class Supervisor:
 
     def link(self, name: str) -> None:
         """Shows the unit to s6-svscan, unless it is being taken away or a supervisor has it already."""
+        if self._link(name):
+            self._rescan()
+
+    def _link(self, name: str) -> bool:
         directory, link = self.directory(name), self._layout.scan / name
         if link.is_symlink() or (directory / "stopping").exists() or self._supervised(directory):
-            return
+            return False
         link.symlink_to(Path("..") / "units" / name)
-        self._rescan()
+        return True
 
     def replace(self, unit: Unit) -> None:
         """Writes the unit anew where its definition differs, and restarts it then. For daemons, not for instances."""

@@ -1,11 +1,11 @@
 """A unit of s6 on disk: its service directory, the scripts that start and follow it, and what they leave behind.
 
-    run, finish, log/run        written once, see the scripts below
-    process                     `PID TICKS` of the last start
-    deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS
-    rapid                       short lives in a row
-    failed                      there once it was given up on
-    stopping                    there once it is being taken away
+run, finish, log/run        written once, see the scripts below
+process                     `PID TICKS` of the last start
+deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS
+rapid                       short lives in a row
+failed                      there once it was given up on
+stopping                    there once it is being taken away
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _follow(layout: Layout, platform: LocalPlatform) -> None:
     current = layout.logs / "daemon" / "current"
     with suppress(KeyboardInterrupt), subprocess.Popen(["tail", "-n", "0", "-F", str(current)]) as tail:
         try:
-            while platform.supervisor.running:
+            while platform.supervisor.alive:
                 with suppress(subprocess.TimeoutExpired):
                     tail.wait(timeout=1)
                     break
