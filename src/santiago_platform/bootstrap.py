@@ -10,6 +10,7 @@ from .adapters.local.alertmanager import webhook_token
 from .adapters.local.anchor import anchors, install_anchor
 from .adapters.local.artifacts import LocalArtifacts
 from .adapters.local.binaries import fetch, missing
+from .adapters.local.build import end_builds
 from .adapters.local.compute import LocalCompute
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
@@ -48,6 +49,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         raise PlatformError(
             ErrorCode.FAILED_PRECONDITION, f"the platform of {layout.root} was never started", "`santiago up` starts it"
         )
+    end_builds(layout.builds)  # of a daemon that was killed
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         store = SqliteStore(layout.database)

@@ -14,10 +14,6 @@ class TestFakeWorkspace(WorkspaceContract):
     def workspace(self) -> FakeWorkspace:
         return FakeWorkspace()
 
-    @pytest.mark.xfail(strict=True, reason="the fake makes up any service")
-    def test_an_unknown_service_is_not_found(self, workspace: FakeWorkspace) -> None:
-        super().test_an_unknown_service_is_not_found(workspace)
-
 
 class TestFileWorkspace(WorkspaceContract):
     @pytest.fixture

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from santiago_platform.adapters.local.process import processes_of
+from santiago_platform.adapters.local.process import processes_at_home, processes_of
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform
 
@@ -82,3 +86,32 @@ def test_state_and_secrets_are_private(make_platform: Make) -> None:
         for secret in (platform.layout.owner_token, platform.layout.database, *platform.layout.keys.glob("*.key")):
             assert secret.stat().st_mode & 0o077 == 0, secret
             assert secret.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_in_the_foreground_follows_the_daemon_and_an_interrupt_takes_all_down(
+    make_platform: Make, number: signal.Signals
+) -> None:
+    with make_platform(up=False) as platform:
+        words = [sys.executable, "-m", "santiago_platform", "--workspace", str(platform.root), "up"]
+        up = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert up.stdout is not None
+        while "mcpServers" not in up.stdout.readline():
+            assert up.poll() is None
+        assert list(processes_of(platform.layout.id))
+        up.send_signal(number)
+        up.communicate(timeout=60)
+        assert list(processes_of(platform.layout.id)) == []
+
+
+def test_a_build_does_not_outlive_a_daemon_that_was_killed(make_platform: Make) -> None:
+    with make_platform() as platform:
+        (platform.root / "services/hello/build.yaml").write_text('command: ["sh", "-c", "setsid sleep 600"]\n')
+        platform.commit("a build that takes long")
+        platform.santiago("deploy", "hello", "--env", "production")
+        deadline = time.monotonic() + 20
+        while not (building := list(processes_at_home(platform.layout.builds))):
+            assert time.monotonic() < deadline
+        platform.platform.supervisor.control("daemon", "-k")
+        while any(process.alive for process in building):
+            assert time.monotonic() < deadline

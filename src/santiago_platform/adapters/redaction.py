@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import redact_secret
@@ -17,6 +18,7 @@ DEPTH_LIMIT = 32
 INTEGER_LIMIT_BITS = 1024  # Python refuses to print very long ones
 KEYS_LIMIT = 20
 KEY_LIMIT = 100
+KEYS_KNOWN = 1000
 SHORTEST_SECRET = 8  # the scanner finds nothing in less, and most texts of a body are shorter
 REDACTED = "<redacted>"
 
@@ -68,12 +70,23 @@ def _clean(value: Any, depth: int) -> Any:
     if depth >= DEPTH_LIMIT:
         return f"<nested deeper than {DEPTH_LIMIT} levels>"
     if isinstance(value, Mapping):
-        return {_text(str(key)): _clean_item(str(key), item, depth + 1) for key, item in value.items()}
+        return dict(_clean_item(str(key), item, depth + 1) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item, depth + 1) for item in value]
     return _clean(to_jsonable_python(value, bytes_mode="base64", fallback=repr), depth + 1)
 
 
-def _clean_item(key: str, item: Any, depth: int) -> Any:
+def _clean_item(key: str, item: Any, depth: int) -> tuple[str, Any]:
+    name, secret = _known_key(key) if len(key) <= KEY_LIMIT else _key(key)
     given = bool(item) and not isinstance(item, int | float)  # `max_tokens: 100` gives none away
-    return REDACTED if given and _SECRET_KEY.search(key) else _clean(item, depth)
+    return name, REDACTED if given and secret else _clean(item, depth)
+
+
+def _key(key: str) -> tuple[str, bool]:
+    """The key as it may be written, and whether a credential is kept under it."""
+    return _text(key), _SECRET_KEY.search(key) is not None
+
+
+_known_key = lru_cache(maxsize=KEYS_KNOWN)(
+    _key
+)  # bodies have the same few, and looking at one costs as much as a value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from .errors import ErrorCode, PlatformError
 from .identity import Name
 from .strategy import Strategy
 from .value import Value
@@ -65,3 +67,21 @@ class Settings(Value):
     environments: dict[Name, Environment] = {"production": Environment()}
     releases: ReleaseRetention = ReleaseRetention()
     addresses: Addresses = Addresses()
+
+    def overridden(self, variables: Mapping[str, str]) -> Settings:
+        """With the ports that SANTIAGO_PORT and SANTIAGO_INGRESS_PORT name, where they do.
+
+        variables: of the process's environment. Raises PlatformError(INVALID_ARGUMENT) for what is no port.
+        """
+        given = {
+            field: variables[name]
+            for name, field in (("SANTIAGO_PORT", "server_port"), ("SANTIAGO_INGRESS_PORT", "ingress_port"))
+            if variables.get(name)
+        }
+        try:
+            addresses = Addresses.model_validate({**self.addresses.model_dump(), **given})
+        except ValidationError as exc:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT, f"SANTIAGO_PORT or SANTIAGO_INGRESS_PORT is no port: {given}", "1 to 65535"
+            ) from exc
+        return self.model_copy(update={"addresses": addresses})

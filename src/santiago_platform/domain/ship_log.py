@@ -165,7 +165,7 @@ def seal(draft: Draft, seq: int, at: datetime, prev: str) -> tuple[Entry, bytes]
     # `hash` goes where the order of keys has it: before `kind`, which does not occur behind it again.
     before, kind, after = content.rpartition(b'"kind":')
     line = b"".join((before, f'"hash":"{hash}",'.encode(), kind, after))
-    return Entry(**{**dict(draft), "body": fields["body"]}, seq=seq, at=at, prev=prev, hash=hash), line
+    return Entry.model_validate_json(line), line
 
 
 def parse(line: bytes) -> Entry | None:

@@ -31,8 +31,7 @@ class Caller(AuthenticatedUser):
 
 
 class Authenticator:
-    """Knows callers by their tokens, and remembers them for a moment: a look into the store costs as much time as
-    all the rest of a call."""
+    """Knows callers by their tokens, and remembers them for a moment, which spares most calls a look into the store."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports

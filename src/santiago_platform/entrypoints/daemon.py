@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -20,13 +21,14 @@ from ..operations.change import close_interrupted, note
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
 from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.scrape import ScrapeReconciler
-from .http import build_app
-from .listener import listen_tcp, listen_unix, serve
+from .http import LOOPBACK_HOSTS, build_app
+from .listener import check_listen, listen_tcp, listen_unix, serve
 from .metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
 
 OWNER = Principal(name="owner", role=Role.OWNER)
+LOOPBACK = "127.0.0.1"
 PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 
 
@@ -35,7 +37,9 @@ async def run(layout: Layout) -> None:
     with _held(layout):
         async with wire(layout) as wired:
             ports = wired.ports
-            listeners = [listen_tcp("127.0.0.1", wired.addresses.server), listen_unix(layout.daemon_socket)]
+            host = os.environ.get("SANTIAGO_HOST", LOOPBACK)
+            check_listen(host, authenticated=True)
+            listeners = [listen_tcp(host, wired.addresses.server), listen_unix(layout.daemon_socket)]
             await _greet(layout, wired)
             metrics = ServerMetrics()
             app = build_app(
@@ -44,6 +48,7 @@ async def run(layout: Layout) -> None:
                 problems=lambda: _problems(wired),
                 hook_token=wired.hook_token,
                 metrics=metrics,
+                hosts=(*LOOPBACK_HOSTS, *os.environ.get("SANTIAGO_HOST_NAMES", host).split(",")),
             )
             loops = [
                 asyncio.create_task(RolloutReconciler(ports, metrics.reconciled).run(), name="rollout"),
@@ -131,6 +136,7 @@ class _held:  # noqa: N801 - reads as what it does: `with _held(layout)`
 def main() -> None:
     """`python -m santiago_platform.entrypoints.daemon WORKSPACE`, as s6 starts it."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    _keep_descriptors_to_ourselves()
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -138,6 +144,14 @@ def main() -> None:
     except PlatformError as exc:
         log.error("%s %s", exc, exc.internal)
         sys.exit(1)
+
+
+def _keep_descriptors_to_ourselves() -> None:
+    """A build must not inherit the unit's lock: uvloop leaves open what is inheritable, and the build may outlive us."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        if int(descriptor) > 2:
+            with suppress(OSError):  # the listing's own
+                os.set_inheritable(int(descriptor), False)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ class Compute(Protocol):
         left to end; call again once it is gone.
 
         Raises PlatformError: INVALID_ARGUMENT where no process can have its command or variables,
-        FAILED_PRECONDITION where its release is missing here, DATA_CORRUPT where a byte of it was changed, RESOURCE_EXHAUSTED where no port or space is left.
+        FAILED_PRECONDITION where its release is missing here, DATA_CORRUPT where a byte of it was changed,
+        RESOURCE_EXHAUSTED where no port or space is left.
         """
 
     async def stop(self, instance_id: str) -> None:

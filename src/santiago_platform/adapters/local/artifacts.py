@@ -125,7 +125,7 @@ class LocalArtifacts:
 
 def _make_folder(layout: Layout) -> tuple[Path, ExitStack]:
     """The folder, and its lock, held."""
-    builds = layout.state / "builds"
+    builds = layout.builds
     for parent in (layout.state, builds):
         parent.mkdir(mode=0o700, exist_ok=True)
     lock = ExitStack()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.release import Digest
+from .process import processes_at_home
 from .yaml_document import parse, validate
 
 SHOWN_LINES = 20
@@ -117,6 +118,7 @@ async def run_build(build: Build, source: Path, *, scratch: Path, epoch: int, su
             raise _failed(subject, f"did not end within {build.timeout_seconds:g} s", tail) from exc
         finally:
             _end_group(process.pid)
+            await asyncio.to_thread(end_builds, scratch)  # what left the group
             await process.wait()
         if code != 0:
             ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -136,6 +138,12 @@ def _environment(variables: Mapping[str, str], scratch: Path, epoch: int) -> dic
         "SOURCE_DATE_EPOCH": str(epoch),
         **variables,
     }
+
+
+def end_builds(below: Path) -> None:
+    """Ends every process of the builds whose private folders lie at or below `below`: those of a killed daemon too."""
+    for process in processes_at_home(below):
+        process.send(signal.SIGKILL)
 
 
 def _end_group(leader: int) -> None:

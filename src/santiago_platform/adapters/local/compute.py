@@ -173,7 +173,7 @@ class LocalCompute:
             if record is None or status.stopping:  # a step further, whoever asked for it
                 self._remove(name)
                 status = self._supervisor.status(name)
-            elif status.process is None:
+            else:
                 self._mend(name)
             if record is None or not self._supervisor.directory(name).exists():
                 continue
@@ -183,7 +183,7 @@ class LocalCompute:
         return sorted(found, key=lambda pair: _order(pair[0].instance))
 
     def _mend(self, name: str) -> None:
-        """A crash between writing a unit and linking it leaves one that nobody would start."""
+        """One that nobody supervises: a crash came between writing and linking it, or its supervisor was killed."""
         with self._changing:
             if self._supervisor.directory(name).exists():
                 self._supervisor.link(name)

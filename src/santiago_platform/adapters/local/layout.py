@@ -48,6 +48,11 @@ class Layout:
         return self.state / "releases"
 
     @property
+    def builds(self) -> Path:
+        """Private folders of builds that are under way; HOME of their processes lies there."""
+        return self.state / "builds"
+
+    @property
     def unpacked(self) -> Path:
         """Read-only release directories, by digest: what instances run in."""
         return self.state / "unpacked"

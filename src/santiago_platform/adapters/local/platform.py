@@ -16,6 +16,7 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.value import Value
 from .alertmanager import alertmanager_command
 from .binaries import keep
+from .build import end_builds
 from .envoy import envoy_command
 from .file_lock import locked
 from .layout import ENVOYS, Layout
@@ -175,6 +176,7 @@ class LocalPlatform:
             return []
         with locked(self._layout.state):
             killed = self.supervisor.stop_tree(timeout_seconds)
+            end_builds(self._layout.builds)
             (self._layout.state / "svscan").unlink(missing_ok=True)
             shutil.rmtree(self._layout.runtime, ignore_errors=True)
             return killed

@@ -73,6 +73,20 @@ def processes_of(workspace_id: str, name: str = "") -> Iterator[Process]:
                 yield Process(int(entry.name), ticks)
 
 
+def processes_at_home(below: Path) -> Iterator[Process]:
+    """Every living process whose HOME lies below a directory: those of builds, whatever group they moved to."""
+    beginning = f"HOME={below}/".encode()
+    for entry in os.scandir("/proc"):
+        try:
+            environment = Path(entry.path, "environ").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if any(variable.startswith(beginning) for variable in environment.split(b"\0")):
+            ticks = started_ticks(int(entry.name))
+            if ticks is not None:
+                yield Process(int(entry.name), ticks)
+
+
 def listening_ports(pid: int) -> set[int]:
     """TCP ports that the processes of `pid`'s session listen on."""
     inodes = set()

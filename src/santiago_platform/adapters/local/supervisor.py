@@ -21,7 +21,8 @@ from .process import Process, processes_of, recorded, started_ticks
 from .unit import Unit, UnitStatus
 
 RESCAN_MILLISECONDS = 5000  # mends a scan that a crash left out
-STOP_SENT = "stop sent"
+LATE_SECONDS = 3.0  # after which a removal no longer waits for what should happen by itself
+STOP_SENT, UNLINKED = "stop sent", "unlinked"
 
 
 class Supervisor:
@@ -152,6 +153,8 @@ class Supervisor:
         directory, link = self.directory(name), self._layout.scan / name
         if link.is_symlink() or (directory / "stopping").exists() or self._supervised(directory):
             return False
+        if self._supervised(directory / "log"):  # of a supervisor that was killed: it must make room for the next
+            self.control(f"{name}/log", "-x")
         link.symlink_to(Path("..") / "units" / name)
         return True
 
@@ -188,25 +191,34 @@ class Supervisor:
         directory, link = self.directory(name), self._layout.scan / name
         if not directory.exists():
             return True
-        if _text(directory / "stopping") != STOP_SENT:
-            (directory / "stopping").touch()  # first, so that whatever ends it, it is not started again
+        stopping = directory / "stopping"
+        if _text(stopping) not in (STOP_SENT, UNLINKED):
+            stopping.touch()  # first, so that whatever ends it, it is not started again
             self.control(name, "-d")
-            (directory / "stopping").write_text(STOP_SENT)  # a second -d would begin the grace anew
+            stopping.write_text(STOP_SENT)  # a second -d would begin the grace anew
             return False
-        supervised = self._supervised(directory)
-        process = self.status(name).process
-        if process is not None and supervised:
+        supervised, process = self._supervised(directory), self.status(name).process
+        # A killed supervisor is replaced within a second, and its successor ends the process with grace.
+        if process is not None and (supervised or (link.is_symlink() and self.running)):
             return False
+        logged = self._supervised(directory / "log")
+        late = time.time() - stopping.stat().st_mtime > LATE_SECONDS
         if link.is_symlink():
+            if self.running and not (supervised and logged) and not late:
+                return False  # s6-svscan is about to start them, and would not end what it has not begun
             link.unlink()
+            stopping.write_text(UNLINKED)
             self._rescan("-an")
             return False
-        if supervised or self._supervised(directory / "log"):
+        if supervised:
             self._rescan("-an")
-            self.control(name if supervised else f"{name}/log", "-dx")
+            self.control(name, "-dx")
             return False
-        if process is not None:  # nobody supervises it any more
+        if process is not None:
             process.send(signal.SIGKILL, group=True)
+            return False
+        if logged:  # it ends by itself when all is written
+            self.control(f"{name}/log", "-dx" if late else "-x")
             return False
         partial = self._layout.units / f".{name}"
         shutil.rmtree(partial, ignore_errors=True)

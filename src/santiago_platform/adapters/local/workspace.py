@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...domain.environment import Settings
@@ -21,8 +22,10 @@ DOCUMENT_LIMIT = 100
 class FileWorkspace:
     """Implements ports.workspace.Workspace over the files below `root`. What a link leads out of it is refused."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, variables: Mapping[str, str] = os.environ) -> None:
+        """variables: of the process's environment, which may name other ports than santiago.yaml."""
         self._root = root.resolve()
+        self._variables = variables
 
     @property
     def root(self) -> Path:
@@ -50,7 +53,7 @@ class FileWorkspace:
                             f"{variable!r} cannot be an environment variable",
                             "its name must not be empty or hold `=`, and neither name nor value a NUL character",
                         )
-        return settings
+        return settings.overridden(self._variables)
 
     def services(self) -> list[str]:
         """Folders whose name no service can have are passed over; asking for the score of one says why."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import ColumnElement, Connection, Select, Table, false, select, true, update
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import IntegrityError
 
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
@@ -20,21 +19,22 @@ from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.value import Value
 from ...ports.store import Step
-from .schema import deployments, inbox, journal, operations, rollouts, tokens
+from . import statements as sql
 
 V = TypeVar("V", bound=Value)
 
+VALUES_KEPT = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Rows:
     """Implements ports.store.Snapshot, and Transaction where the connection may write."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def operation(self, operation_id: str) -> Operation | None:
-        return self._one(Operation, _documents(operations, operations.c.id == operation_id))
+        return self._one(Operation, sql.OPERATION, id=operation_id)
 
     def operations(
         self,
@@ -46,86 +46,80 @@ class Rows:
         unlogged: bool | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
-        table = operations.c
-        wanted = {table.tenant: tenant, table.service: service, table.environment: environment}
-        conditions = [column == value for column, value in wanted.items() if value is not None]
-        # A bare flag is written `= 1` for SQLite, as in its partial indexes.
-        flags = {table.running: running, table.unlogged: unlogged}
-        conditions += [column if value else ~column for column, value in flags.items() if value is not None]
-        newest = _documents(operations, *conditions).order_by(table.created_at_us.desc(), table.number.desc())
-        return self._all(Operation, newest.limit(limit))
+        named = {"tenant": tenant, "service": service, "environment": environment}
+        given = {name: value for name, value in named.items() if value is not None}
+        newest = sql.newest_operations(tuple(given), running, unlogged)
+        return self._all(Operation, newest, **given, limit=limit)
 
     def rollout(self, rollout_id: str) -> Rollout | None:
-        return self._one(Rollout, _documents(rollouts, rollouts.c.id == rollout_id))
+        return self._one(Rollout, sql.ROLLOUT, id=rollout_id)
 
     def rollout_of(self, operation_id: str) -> Rollout | None:
-        return self._one(Rollout, _documents(rollouts, rollouts.c.operation_id == operation_id).limit(1))
+        return self._one(Rollout, sql.ROLLOUT_OF, operation_id=operation_id)
 
     def active_rollout(self, service: str, environment: str) -> Rollout | None:
-        where = (rollouts.c.service == service, rollouts.c.environment == environment, rollouts.c.active)
-        return self._one(Rollout, _documents(rollouts, *where))
+        return self._one(Rollout, sql.ACTIVE_ROLLOUT, service=service, environment=environment)
 
     def active_rollouts(self) -> Sequence[Rollout]:
-        return self._all(Rollout, _documents(rollouts, rollouts.c.active).order_by(rollouts.c.number))
+        return self._all(Rollout, sql.ACTIVE_ROLLOUTS)
 
     def journal(self, rollout_id: str) -> Sequence[Step]:
-        return self._all(Step, _documents(journal, journal.c.rollout_id == rollout_id).order_by(journal.c.number))
+        return self._all(Step, sql.JOURNAL, rollout_id=rollout_id)
 
     def messages(self, rollout_id: str) -> Sequence[Message]:
-        where = (inbox.c.rollout_id == rollout_id, inbox.c.waiting)
-        return self._all(Message, _documents(inbox, *where).order_by(inbox.c.number))
+        return self._all(Message, sql.MESSAGES, rollout_id=rollout_id)
 
     def deployment(self, service: str, environment: str) -> Deployment | None:
-        where = (deployments.c.service == service, deployments.c.environment == environment)
-        return self._one(Deployment, _documents(deployments, *where))
+        return self._one(Deployment, sql.DEPLOYMENT, service=service, environment=environment)
 
     def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]:
-        where = true() if tenant is None else deployments.c.tenant == tenant
-        ordered = _documents(deployments, where).order_by(deployments.c.service, deployments.c.environment)
-        return self._all(Deployment, ordered)
+        if tenant is None:
+            return self._all(Deployment, sql.DEPLOYMENTS)
+        return self._all(Deployment, sql.DEPLOYMENTS_OF_TENANT, tenant=tenant)
 
     def token(self, token_id: str) -> Token | None:
-        return self._one(Token, _documents(tokens, tokens.c.id == token_id))
+        return self._one(Token, sql.TOKEN, id=token_id)
 
     def tokens(self) -> Sequence[Token]:
-        return self._all(Token, _documents(tokens).order_by(tokens.c.number))
+        return self._all(Token, sql.TOKENS)
 
     def save_operation(self, operation: Operation) -> None:
-        self._upsert(
-            operations,
-            {"id": operation.id},
-            operation,
+        self._execute(
+            sql.SAVE_OPERATION,
+            id=operation.id,
             tenant=operation.principal.tenant,
             service=operation.service,
             environment=operation.environment,
             running=operation.state is OperationState.RUNNING,
             unlogged=operation.state.finished and not operation.logged,
             created_at_us=(operation.created_at - _EPOCH) // timedelta(microseconds=1),
+            document=_document(operation),
         )
 
     def add_rollout(self, rollout: Rollout) -> None:
-        row = {
-            "id": rollout.id,
-            "operation_id": rollout.operation_id,
-            "service": rollout.service,
-            "environment": rollout.environment,
-            "active": not rollout.phase.finished,
-            "epoch": rollout.epoch,
-            "document": _document(rollout),
-        }
         with _one_active(rollout):
-            self._connection.execute(insert(rollouts), row)
+            self._execute(
+                sql.ADD_ROLLOUT,
+                id=rollout.id,
+                operation_id=rollout.operation_id,
+                service=rollout.service,
+                environment=rollout.environment,
+                active=not rollout.phase.finished,
+                epoch=rollout.epoch,
+                document=_document(rollout),
+            )
         self._add_step(rollout)
 
     def save_rollout(self, rollout: Rollout) -> None:
-        fenced = update(rollouts).where(rollouts.c.id == rollout.id, rollouts.c.epoch == rollout.epoch - 1)
-        columns = {
-            "active": not rollout.phase.finished,
-            "epoch": rollout.epoch,
-            "document": _document(rollout),
-        }
         with _one_active(rollout):
-            stored = self._connection.execute(fenced.values(columns)).rowcount
+            stored = self._execute(
+                sql.SAVE_ROLLOUT,
+                id=rollout.id,
+                epoch_before=rollout.epoch - 1,
+                active=not rollout.phase.finished,
+                epoch=rollout.epoch,
+                document=_document(rollout),
+            ).rowcount
         if stored != 1:
             raise PlatformError(
                 ErrorCode.CONFLICT,
@@ -135,53 +129,52 @@ class Rows:
         self._add_step(rollout)
 
     def add_message(self, rollout_id: str, message: Message) -> None:
-        row = {"rollout_id": rollout_id, "message_id": message.id, "waiting": True, "document": _document(message)}
-        self._connection.execute(insert(inbox).on_conflict_do_nothing(), row)
+        self._execute(
+            sql.ADD_MESSAGE, rollout_id=rollout_id, message_id=message.id, waiting=True, document=_document(message)
+        )
 
     def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None:
         # The row stays, so that a message that is sent again is known.
-        where = (inbox.c.rollout_id == rollout_id, inbox.c.message_id.in_(message_ids))
-        self._connection.execute(update(inbox).where(*where).values(waiting=false()))
+        for message_id in message_ids:
+            self._execute(sql.REMOVE_MESSAGE, rollout_id=rollout_id, message_id=message_id)
 
     def save_deployment(self, deployment: Deployment) -> None:
-        key = {"service": deployment.service, "environment": deployment.environment}
-        self._upsert(deployments, key, deployment, tenant=deployment.tenant)
+        self._execute(
+            sql.SAVE_DEPLOYMENT,
+            service=deployment.service,
+            environment=deployment.environment,
+            tenant=deployment.tenant,
+            document=_document(deployment),
+        )
 
     def save_token(self, token: Token) -> None:
-        self._upsert(tokens, {"id": token.id}, token)
+        self._execute(sql.SAVE_TOKEN, id=token.id, document=_document(token))
 
     def _add_step(self, rollout: Rollout) -> None:
-        row = {"rollout_id": rollout.id, "epoch": rollout.epoch, "document": _document(Step.of(rollout))}
-        self._connection.execute(insert(journal), row)
+        self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))
 
-    def _upsert(self, table: Table, key: dict[str, str], value: Value, **columns: object) -> None:
-        columns["document"] = _document(value)
-        statement = insert(table).values(**key, **columns)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=columns))
+    def _execute(self, statement: str, **parameters: object) -> sqlite3.Cursor:
+        return self._connection.execute(statement, parameters)
 
-    def _one(self, kind: type[V], query: Select[str]) -> V | None:
-        document = self._connection.execute(query).scalar_one_or_none()
-        return None if document is None else _value(kind, document)
+    def _one(self, kind: type[V], statement: str, **parameters: object) -> V | None:
+        row = self._connection.execute(statement, parameters).fetchone()
+        return None if row is None else _value(kind, row[0])
 
-    def _all(self, kind: type[V], query: Select[str]) -> list[V]:
-        return [_value(kind, document) for document in self._connection.execute(query).scalars()]
+    def _all(self, kind: type[V], statement: str, **parameters: object) -> list[V]:
+        return [_value(kind, document) for (document,) in self._connection.execute(statement, parameters)]
 
 
 @contextmanager
 def _one_active(rollout: Rollout) -> Iterator[None]:
     try:
         yield
-    except IntegrityError as exc:
+    except sqlite3.IntegrityError as exc:
         raise PlatformError(
             ErrorCode.CONFLICT,
             f"{rollout.service}/{rollout.environment} has an active rollout",
             "wait for it, or abort it with manage_operation",
-            internal=str(exc.orig),
+            internal=str(exc),
         ) from exc
-
-
-def _documents(table: Table, *conditions: ColumnElement[bool]) -> Select[str]:
-    return select(table.c.document).where(*conditions)
 
 
 def _document(value: Value) -> str:
@@ -196,7 +189,9 @@ def _document(value: Value) -> str:
         ) from exc
 
 
+@lru_cache(maxsize=VALUES_KEPT)
 def _value(kind: type[V], document: str) -> V:
+    """Kept by its text: values are immutable, and most reads find what they found before."""
     try:
         return kind.model_validate_json(document)
     except ValidationError as exc:

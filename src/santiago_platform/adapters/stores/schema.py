@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table
 
 from ...domain.errors import ErrorCode, PlatformError
 
@@ -83,12 +84,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: sqlite3.Connection) -> None:
     """Brings the database to this version, within the connection's transaction.
 
     Raises PlatformError(FAILED_PRECONDITION) where a newer version of the platform wrote it.
     """
-    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         raise PlatformError(
             ErrorCode.FAILED_PRECONDITION,
@@ -97,5 +98,5 @@ def migrate(connection: Connection) -> None:
         )
     for statements in MIGRATIONS[version:]:
         for statement in statements:
-            connection.exec_driver_sql(statement)
-    connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ...domain.errors import PlatformError
+from ...domain.errors import ErrorCode, PlatformError
 from . import audit, life, service
 from .app import app, console
 
@@ -18,4 +18,8 @@ def main() -> None:
         app()
     except PlatformError as exc:
         console.failed(exc)
+        sys.exit(1)
+    except OSError as exc:
+        what = f"{exc.filename or 'the system'}: {exc.strerror or exc}"
+        console.failed(PlatformError(ErrorCode.UNAVAILABLE, what, "`santiago doctor` looks at this machine"))
         sys.exit(1)

@@ -88,7 +88,15 @@ _chosen: list[Path] = []
 def workspace() -> Layout:
     """The workspace that was named, else the nearest folder at or above this one with a santiago.yaml."""
     if _chosen:
-        return Layout.of(_chosen[0])
+        layout = Layout.of(_chosen[0])
+        # One that runs can be taken down without its settings too.
+        if (layout.root / "santiago.yaml").is_file() or layout.state.is_dir():
+            return layout
+        raise PlatformError(
+            ErrorCode.NOT_FOUND,
+            f"{layout.root} is no workspace: it has no santiago.yaml",
+            f"`santiago init {_chosen[0]}` makes it one",
+        )
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "santiago.yaml").is_file():
@@ -138,11 +146,21 @@ class Daemon:
             ) from exc
         if answer.status_code == 204:
             return None
-        value = answer.json()
-        if answer.status_code >= 400:
-            error = value["error"]
-            raise PlatformError(ErrorCode(error["code"]), error["message"], error.get("hint", ""))
-        return value
+        try:
+            value = answer.json()
+            if answer.status_code < 400:
+                return value
+            error = PlatformError(
+                ErrorCode(value["error"]["code"]), value["error"]["message"], value["error"].get("hint", "")
+            )
+        except (ValueError, KeyError, TypeError) as exc:
+            raise PlatformError(
+                ErrorCode.INTERNAL,
+                f"the daemon answered {path} with {answer.status_code} and no JSON that this command knows",
+                f"its log: {self._layout.logs / 'daemon' / 'current'}",
+                internal=answer.text[:500],
+            ) from exc
+        raise error
 
 
 def daemon() -> Daemon:

@@ -48,9 +48,9 @@ def tools(as_json: AsJson = False) -> None:
 def issue(
     role: Annotated[Role, typer.Option(help="What the bearer may do.")],
     name: Annotated[str, typer.Option(help="Whom it is for: named in the ship's log.")],
-    tenant: Annotated[str | None, typer.Option()] = None,
+    tenant: Annotated[str | None, typer.Option(help="Else the one of santiago.yaml.")] = None,
     days: Annotated[float | None, typer.Option(min=0.001, help="Else it does not expire.")] = None,
-    note: Annotated[str, typer.Option()] = "",
+    note: Annotated[str, typer.Option(help="What it is for, in your words.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Issue a token. It is printed this once; only its hash is kept."""
@@ -81,7 +81,10 @@ def list_tokens(as_json: AsJson = False) -> None:
 
 
 @tokens.command("revoke")
-def revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `santiago token list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
     """Revoke a token: from the next call on it is refused."""
     console.as_json = as_json
     daemon().delete(f"/api/tokens/{token_id}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def up(
     if missing():
         fetch(console.progress)
     platform = LocalPlatform(layout)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's way to say Ctrl-C
     argv = (sys.executable, "-m", "santiago_platform.entrypoints.daemon", str(layout.root))
     try:
         addresses = platform.up(settings.addresses, argv, console.progress)

@@ -47,7 +47,7 @@ def deploy(
     digest: Annotated[str | None, typer.Option("--release", help="A release by its digest.")] = None,
     promote: Annotated[str | None, typer.Option("--promote", help="What is live in this environment.")] = None,
     strategy: Annotated[Strategy | None, typer.Option(help="Else as santiago.yaml says.")] = None,
-    replicas: Annotated[int | None, typer.Option(min=1, max=100)] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=100, help="Else as santiago.yaml says.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Stop before traffic moves, until it is promoted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     wait: Wait = False,
@@ -135,11 +135,11 @@ def _show(operation: dict[str, Any]) -> None:
 
 def logs(
     service: Service,
-    environment: Annotated[str | None, typer.Option("--env", "-e")] = None,
-    version: Annotated[str | None, typer.Option()] = None,
+    environment: Annotated[str | None, typer.Option("--env", "-e", help="Else of all environments.")] = None,
+    version: Annotated[str | None, typer.Option(help="Else of all versions.")] = None,
     level: Annotated[str | None, typer.Option(help="For example error.")] = None,
     text: Annotated[str | None, typer.Option("--grep", help="A part of the line, in any case.")] = None,
-    limit: Annotated[int, typer.Option("--lines", "-n", min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option("--lines", "-n", min=1, max=500, help="How many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Show the last lines that a service wrote, oldest first."""

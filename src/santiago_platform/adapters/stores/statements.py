@@ -1,0 +1,81 @@
+"""The statements over the tables, each compiled once to SQL with named parameters, which the driver itself runs.
+
+A look-up so takes 3 us; by SQLAlchemy's connection it takes 22 us, and 64 us where the statement is built anew.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, false, select, update
+from sqlalchemy.dialects import sqlite
+
+from .schema import deployments, inbox, journal, operations, rollouts, tokens
+
+_DIALECT = sqlite.dialect(paramstyle="named")
+
+
+def _sql(statement: ClauseElement) -> str:
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _documents(table: Table, *given: str) -> Select[str]:
+    """The documents of the rows whose columns `given` are as the parameters of these names say."""
+    return select(table.c.document).where(*(table.c[name] == bindparam(name) for name in given))
+
+
+def _insert(table: Table) -> sqlite.Insert:
+    """A whole row; the database numbers it."""
+    return sqlite.insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "number"})
+
+
+def _upsert(table: Table, *key: str) -> str:
+    row = _insert(table)
+    replaced = {c.name: row.excluded[c.name] for c in table.c if c.name not in (*key, "number")}
+    return _sql(row.on_conflict_do_update(index_elements=key, set_=replaced))
+
+
+OPERATION = _sql(_documents(operations, "id"))
+
+
+@cache
+def newest_operations(given: tuple[str, ...], running: bool | None, unlogged: bool | None) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way."""
+    table = operations.c
+    flags: list[tuple[ColumnElement[bool], bool | None]] = [(table.running, running), (table.unlogged, unlogged)]
+    # A bare flag is written `= 1` for SQLite, as in its partial indexes.
+    wanted = [column if value else ~column for column, value in flags if value is not None]
+    newest = _documents(operations, *given).where(*wanted).order_by(table.created_at_us.desc(), table.number.desc())
+    return f"{_sql(newest)} LIMIT :limit"  # by itself, SQLAlchemy adds an offset of a value that it would have to bind
+
+
+ROLLOUT = _sql(_documents(rollouts, "id"))
+ROLLOUT_OF = _sql(_documents(rollouts, "operation_id"))
+ACTIVE_ROLLOUT = _sql(_documents(rollouts, "service", "environment").where(rollouts.c.active))
+ACTIVE_ROLLOUTS = _sql(_documents(rollouts).where(rollouts.c.active).order_by(rollouts.c.number))
+JOURNAL = _sql(_documents(journal, "rollout_id").order_by(journal.c.number))
+MESSAGES = _sql(_documents(inbox, "rollout_id").where(inbox.c.waiting).order_by(inbox.c.number))
+DEPLOYMENT = _sql(_documents(deployments, "service", "environment"))
+DEPLOYMENTS = _sql(_documents(deployments).order_by(deployments.c.service, deployments.c.environment))
+DEPLOYMENTS_OF_TENANT = _sql(
+    _documents(deployments, "tenant").order_by(deployments.c.service, deployments.c.environment)
+)
+TOKEN = _sql(_documents(tokens, "id"))
+TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
+
+SAVE_OPERATION = _upsert(operations, "id")
+ADD_ROLLOUT = _sql(_insert(rollouts))
+SAVE_ROLLOUT = _sql(
+    update(rollouts)
+    .where(rollouts.c.id == bindparam("id"), rollouts.c.epoch == bindparam("epoch_before"))
+    .values({name: bindparam(name) for name in ("active", "epoch", "document")})
+)
+ADD_STEP = _sql(_insert(journal))
+ADD_MESSAGE = _sql(_insert(inbox).on_conflict_do_nothing())
+REMOVE_MESSAGE = _sql(
+    update(inbox)
+    .where(inbox.c.rollout_id == bindparam("rollout_id"), inbox.c.message_id == bindparam("message_id"))
+    .values(waiting=false())
+)
+SAVE_DEPLOYMENT = _upsert(deployments, "service", "environment")
+SAVE_TOKEN = _upsert(tokens, "id")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from santiago_platform.adapters.local.binaries import Binary
+from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.local.unit import DEATHS_KEPT, Death, Unit, UnitStatus
+
+HOSTILE = 'it\'s "a" $(touch owned) `touch owned`\n{braces} %s \\ ; touch owned #'
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.of(tmp_path / "it's a $(workspace)")
+
+
+def written(unit: Unit, layout: Layout) -> Path:
+    directory = layout.units / unit.name
+    unit.write(directory, layout, Binary("s6-log", Path("/opt/it's here/s6-log"), "PATH"))
+    return directory
+
+
+def run(directory: Path, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [f"./{script}", *words], cwd=directory, capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def test_hostile_words_reach_the_service_as_they_are_and_no_shell(tmp_path: Path, layout: Layout) -> None:
+    where = tmp_path / HOSTILE.replace("/", "")
+    where.mkdir()
+    command = ("sh", "-c", 'printf "%s|%s|%s" "$1" "$HOSTILE" "$PWD"', "sh", HOSTILE)
+    directory = written(Unit("a__b__c__0", command, where, {"HOSTILE": HOSTILE, "PATH": "/usr/bin:/bin"}), layout)
+    done = run(directory, "run")
+    assert done.stdout == f"{HOSTILE}|{HOSTILE}|{where}"
+    assert list(tmp_path.rglob("owned")) == []
+
+
+def test_a_directory_that_is_missing_ends_it_with_111(tmp_path: Path, layout: Layout) -> None:
+    assert run(written(Unit("one", ("true",), tmp_path / "none"), layout), "run").returncode == 111
+
+
+def test_the_logger_is_called_by_quoted_words(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path), layout)
+    said = (directory / "log" / "run").read_text().splitlines()[1]
+    words = subprocess.run(
+        ["sh", "-c", said.replace("exec ", "printf '%s\\n' ")], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert words[0] == "/opt/it's here/s6-log"
+    assert words[-1] == str(layout.logs / "one")
+
+
+@pytest.mark.parametrize("marker", ["stopping", "failed"])
+def test_one_that_is_leaving_or_given_up_on_does_not_start_and_is_not_started_again(
+    tmp_path: Path, layout: Layout, marker: str
+) -> None:
+    directory = written(Unit("one", ("touch", "started"), tmp_path), layout)
+    (directory / marker).touch()
+    assert run(directory, "run").returncode == 0
+    assert run(directory, "finish", "0", "0").returncode == 125
+    assert not (tmp_path / "started").exists()
+    assert UnitStatus.read(directory).deaths == ()
+
+
+def test_it_is_given_up_on_after_so_many_short_lives(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path, give_up_after=2), layout)
+    codes = []
+    for _ in range(2):
+        run(directory, "run")
+        codes.append(run(directory, "finish", "3", "0").returncode)
+    assert codes == [0, 125]
+    status = UnitStatus.read(directory)
+    assert status.failed
+    assert [str(death) for death in status.deaths] == ["exited with code 3"] * 2
+
+
+def test_a_long_life_is_no_reason_to_give_up(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path, give_up_after=1), layout)
+    run(directory, "run")
+    subprocess.run(["touch", "-d", "-20 seconds", directory / "process"], check=True)
+    assert run(directory, "finish", "256", "9").returncode == 0
+    (death,) = UnitStatus.read(directory).deaths
+    assert death.life_seconds >= 19
+    assert str(death) == "was ended by SIGKILL"
+
+
+def test_a_finish_of_a_run_that_never_began_kills_no_process_of_an_older_life(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path, give_up_after=1), layout)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        (directory / "process").write_text(f"{stranger.pid} 1\n")  # its pid was another's before
+        (directory / "lock").mkdir()  # so that it fails before it notes itself
+        assert run(directory, "run").returncode != 0
+        run(directory, "finish", "111", "0")
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_torn_note_of_a_process_is_passed_over(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("echo", "started"), tmp_path), layout)
+    (directory / "process").write_text("999999\n")
+    assert run(directory, "run").stdout == "started\n"
+
+
+def test_deaths_are_bounded_and_torn_lines_passed_over(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path, back_off_seconds=0), layout)
+    (directory / "deaths").write_text("1 2 3 4\n" * (2 * DEATHS_KEPT) + "1700000000 3\nx y z w\n1 2 3 4 5\n")
+    run(directory, "finish", "7", "0")
+    deaths = UnitStatus.read(directory).deaths
+    assert len((directory / "deaths").read_text().splitlines()) == DEATHS_KEPT
+    assert deaths[-1].code == 7
+    assert deaths[0] == Death(1, 2, 3, 4)
+
+
+def test_deaths_are_told_in_words() -> None:
+    assert str(Death(0, 0, 0, 1)) == "exited with code 0"
+    assert str(Death(0, 256, 15, 1)) == "was ended by SIGTERM"
+    assert str(Death(0, 256, 255, 1)) == "was ended by signal 255"
+
+
+def test_a_unit_that_is_gone_runs_nothing(tmp_path: Path) -> None:
+    assert UnitStatus.read(tmp_path / "none") == UnitStatus(None, (), failed=False, stopping=False)
+
+
+def test_its_files_are_private(tmp_path: Path, layout: Layout) -> None:
+    directory = written(Unit("one", ("true",), tmp_path, extra={"secret.json": "{}"}), layout)
+    for path in (directory / "log", *(p for p in directory.rglob("*"))):
+        assert path.stat().st_mode & 0o077 == 0, path
