@@ -1,29 +1,34 @@
-"""Sends prepared HTTP requests over many connections and measures the answers: `wrk` in small, as its own process.
+"""Sends prepared HTTP requests over many connections and measures the answers: `wrk` in small, as a process of its own.
 
-    python -m tests.bench.load_client < PLAN.json > MEASURED.json
+    python -m tests.bench.load_client <PLAN.json >MEASURED.json
 
-It does as little as it can, since it shares the machine with what it measures: requests are encoded beforehand, and
-of an answer only its status and its length are read.
+It does as little as it can, since it shares the machine with what it measures: requests are encoded beforehand, and of
+an answer only the status, the length and whether a tool refused are looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import cast
 
 import uvloop
 
+ROOT = Path(__file__).parents[2]
+GRACE_SECONDS = 20  # for the last answers
+
 
 @dataclass(frozen=True)
 class Plan:
-    """request: as it goes over the wire. period_seconds: between two requests of a connection; 0 sends the next one
-    with the answer. warm_seconds: at the start, not measured."""
+    """requests: as they go over the wire; the connections take them in turn. period_seconds: from one request of a
+    connection to its next; 0 sends it with the answer to the one before. warm_seconds: at the start, not measured."""
 
     port: int
-    request: str
+    requests: tuple[str, ...]
     connections: int
     seconds: float
     period_seconds: float = 0.0
@@ -32,7 +37,7 @@ class Plan:
 
 @dataclass
 class Measured:
-    """seconds: of the measurement. milliseconds: of each answer, from when its request was due."""
+    """milliseconds: of each answer that was due within the measured `seconds`, from when its request was due."""
 
     seconds: float = 0.0
     failed: int = 0
@@ -49,11 +54,31 @@ class Measured:
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-class _Connection(asyncio.Protocol):
-    """One agent. A request that is late because the one before it was slow is counted from when it was due."""
+def measure(plan: Plan) -> Measured:
+    """Runs the plan in a process of its own. Raises RuntimeError where a request failed, with the first one's words."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load_client"],
+        input=json.dumps(asdict(plan)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=plan.seconds + plan.warm_seconds + 2 * GRACE_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the load client ended with {done.returncode}: {done.stderr[-1000:]}")
+    measured = Measured(**json.loads(done.stdout))
+    if measured.failed or not measured.milliseconds:
+        raise RuntimeError(f"{measured.failed} requests failed, the first one so: {measured.first_failure}")
+    return measured
 
-    def __init__(self, load: _Load, due: float) -> None:
+
+class _Connection(asyncio.Protocol):
+    """One agent. A request that is late because the one before it was slow still counts from when it was due."""
+
+    def __init__(self, load: _Load, request: bytes, due: float) -> None:
         self._load = load
+        self._request = request
         self._due = due
         self._received = bytearray()
         self._waiting = False
@@ -64,33 +89,38 @@ class _Connection(asyncio.Protocol):
         self._load.loop.call_at(self._due, self._send)
 
     def _send(self) -> None:
-        if self._load.loop.time() >= self._load.end or self._transport is None or self._transport.is_closing():
+        if self._transport is None:
+            return
+        if self._due >= self._load.end:
             self._finish()
             return
         self._waiting = True
-        self._transport.write(self._load.request)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head_end = self._received.find(b"\r\n\r\n")
-        if head_end < 0:
+        end = self._received.find(b"\r\n\r\n") + 4
+        if end < 4:
             return
-        head = bytes(self._received[:head_end]).lower()
+        head = bytes(self._received[:end]).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r")[0] or 0)
-        if len(self._received) < head_end + 4 + length:
+        if len(self._received) < end + length:
             return
         now = self._load.loop.time()
         self._waiting = False
-        body = bytes(self._received[head_end + 4 :])
-        self._load.answered(self._due, now, b" 200 " in head[:16] and b'"isError":true' not in body, head[:40] + body)
+        well = head.startswith(b"http/1.1 200") and b'"isError":true' not in self._received
+        self._load.answered(self._due, now, b"" if well else bytes(self._received))
         self._received.clear()
-        period = self._load.plan.period_seconds
-        self._due = self._due + period if period else now
-        self._load.loop.call_at(self._due, self._send) if period else self._send()
+        if period := self._load.plan.period_seconds:
+            self._due += period
+            self._load.loop.call_at(self._due, self._send)
+        else:
+            self._due = now
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiting:
-            self._load.answered(self._due, self._load.loop.time(), False, f"connection lost: {exc}".encode())
+            self._load.answered(self._due, self._load.loop.time(), f"the connection was lost: {exc}".encode())
         self._finish()
 
     def _finish(self) -> None:
@@ -104,29 +134,31 @@ class _Load:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.loop = asyncio.get_running_loop()
-        self.request = plan.request.encode("latin-1")
         self.measured = Measured(seconds=plan.seconds)
         self._left = plan.connections
         self._done = asyncio.Event()
 
     async def run(self) -> Measured:
-        begin = self.loop.time() + 0.2 + self.plan.connections / 5000
-        self._measured_from = begin + self.plan.warm_seconds
-        self.end = self._measured_from + self.plan.seconds
-        for number in range(self.plan.connections):
-            spread = self.plan.period_seconds * number / self.plan.connections
+        plan = self.plan
+        begin = self.loop.time() + 0.1 + plan.connections / 2000
+        self._from = begin + plan.warm_seconds
+        self.end = self._from + plan.seconds
+        requests = [request.encode("latin-1") for request in plan.requests]
+        for number in range(plan.connections):
+            request = requests[number % len(requests)]
+            due = begin + plan.period_seconds * number / plan.connections
             await self.loop.create_connection(
-                lambda due=begin + spread: _Connection(self, due), "127.0.0.1", self.plan.port
+                lambda request=request, due=due: _Connection(self, request, due), "127.0.0.1", plan.port
             )
-        async with asyncio.timeout_at(self.end + 30):
+        async with asyncio.timeout_at(self.end + GRACE_SECONDS):
             await self._done.wait()
         return self.measured
 
-    def answered(self, due: float, now: float, well: bool, answer: bytes) -> None:
-        if not well:
+    def answered(self, due: float, now: float, failure: bytes) -> None:
+        if failure:
             self.measured.failed += 1
-            self.measured.first_failure = self.measured.first_failure or answer[:500].decode(errors="replace")
-        elif self._measured_from <= due < self.end:
+            self.measured.first_failure = self.measured.first_failure or failure[:1000].decode(errors="replace")
+        elif self._from <= due < self.end:
             self.measured.milliseconds.append(1000 * (now - due))
 
     def finished(self) -> None:
@@ -136,8 +168,7 @@ class _Load:
 
 
 async def _main() -> None:
-    measured = await _Load(Plan(**json.load(sys.stdin))).run()
-    json.dump(asdict(measured), sys.stdout)
+    json.dump(asdict(await _Load(Plan(**json.load(sys.stdin))).run()), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,42 @@ async def test_a_build_that_fails_says_its_last_words(platform: RunningPlatform,
     assert "compiler says no" in ended["reason"]
 
 
+TWO_PORTS = {
+    "services/hello/score.yaml": [
+        ("containers:\n", "    admin:\n      port: 81\n      targetPort: 9090\ncontainers:\n"),
+        ("        path: /healthz\n        port: 8080\n", "        path: /healthz\n        port: 9090\n"),
+    ],
+    "services/hello/server.py": [
+        ('"/healthz": (200, {"status": "ok"}),', "**HEALTHZ.get(self.server.server_port, {}),"),
+        (
+            "    server = Server(",
+            '    HEALTHZ[int(os.environ["PORT_ADMIN"])] = {"/healthz": (200, {"status": "ok"})}\n'
+            '    admin = Server(("127.0.0.1", int(os.environ["PORT_ADMIN"])), Handler)\n'
+            "    threading.Thread(target=admin.serve_forever, daemon=True).start()\n"
+            "    server = Server(",
+        ),
+        ("stopping = threading.Event()\n", "stopping = threading.Event()\nHEALTHZ = {}\n"),
+    ],
+}
+
+
+async def test_a_service_that_tells_its_health_on_a_port_of_its_own_is_asked_there(
+    platform: RunningPlatform, deployed: str
+) -> None:
+    before = {path: (platform.root / path).read_text() for path in TWO_PORTS}
+    for path, changes in TWO_PORTS.items():
+        for old, new in changes:
+            platform.replace(path, old, new)
+    platform.commit("health on a port of its own")
+    async with Load(platform.ingress_port, HOST) as tally:
+        ended = await deploy(platform)
+    for path, content in before.items():
+        (platform.root / path).write_text(content)
+    platform.commit("mended")
+    assert ended["state"] == "succeeded", ended
+    assert tally.failed == 0, tally.failures
+
+
 async def test_a_held_version_gets_no_traffic_until_it_is_promoted(platform: RunningPlatform, deployed: str) -> None:
     platform.set_version("held")
     async with platform.client() as client, Load(platform.ingress_port, HOST) as tally:

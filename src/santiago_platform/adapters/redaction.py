@@ -17,10 +17,13 @@ BODY_LIMIT_BYTES = 64 * 1024
 DEPTH_LIMIT = 32
 INTEGER_LIMIT_BITS = 1024  # Python refuses to print very long ones
 KEYS_LIMIT = 20
-KEY_LIMIT = 100
-KEYS_KNOWN = 1000
+SHORT_CHARACTERS = 100
+HARMLESS_KEPT = 1000
 SHORTEST_SECRET = 8  # the scanner finds nothing in less, and most texts of a body are shorter
 REDACTED = "<redacted>"
+
+# Short texts that the scanner found nothing in: bodies repeat the same names, and a scan takes longer than the rest.
+_harmless: set[str] = set()
 
 # A key that holds a credential, in any spelling; `token_id`, `secret_sha256` and the like name one without giving it.
 _SECRET_KEY = re.compile(
@@ -35,7 +38,7 @@ def redacted(draft: Draft) -> Draft:
     body = _clean(draft.body, 0)
     size = len(to_json(body))
     if size > BODY_LIMIT_BYTES:
-        keys = [key[:KEY_LIMIT] for key in list(body)[:KEYS_LIMIT]]
+        keys = [key[:SHORT_CHARACTERS] for key in list(body)[:KEYS_LIMIT]]
         body = {"cut": f"the body had {size} bytes, more than {BODY_LIMIT_BYTES}", "keys": keys}
     texts = {name: _encodable(getattr(draft, name)) for name in ("action", "principal", "role", "tenant", "operation")}
     return draft.model_copy(
@@ -49,9 +52,15 @@ def _encodable(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    if len(text) < SHORTEST_SECRET:
-        return _encodable(text)
-    return redact_secret.scan_and_redact(_encodable(text), policy=_redact_all).text
+    text = _encodable(text)
+    if len(text) < SHORTEST_SECRET or text in _harmless:
+        return text
+    clean = redact_secret.scan_and_redact(text, policy=_redact_all).text
+    if clean == text and len(text) <= SHORT_CHARACTERS:
+        if len(_harmless) >= HARMLESS_KEPT:
+            _harmless.clear()
+        _harmless.add(text)
+    return clean
 
 
 def _redact_all(finding: redact_secret.DetectedFinding, context: redact_secret.PolicyContext) -> str:
@@ -70,23 +79,17 @@ def _clean(value: Any, depth: int) -> Any:
     if depth >= DEPTH_LIMIT:
         return f"<nested deeper than {DEPTH_LIMIT} levels>"
     if isinstance(value, Mapping):
-        return dict(_clean_item(str(key), item, depth + 1) for key, item in value.items())
+        return {_text(str(key)): _clean_item(str(key), item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item, depth + 1) for item in value]
     return _clean(to_jsonable_python(value, bytes_mode="base64", fallback=repr), depth + 1)
 
 
-def _clean_item(key: str, item: Any, depth: int) -> tuple[str, Any]:
-    name, secret = _known_key(key) if len(key) <= KEY_LIMIT else _key(key)
+def _clean_item(key: str, item: Any, depth: int) -> Any:
     given = bool(item) and not isinstance(item, int | float)  # `max_tokens: 100` gives none away
-    return name, REDACTED if given and secret else _clean(item, depth)
+    return REDACTED if given and _names_secret(key[-SHORT_CHARACTERS:]) else _clean(item, depth)
 
 
-def _key(key: str) -> tuple[str, bool]:
-    """The key as it may be written, and whether a credential is kept under it."""
-    return _text(key), _SECRET_KEY.search(key) is not None
-
-
-_known_key = lru_cache(maxsize=KEYS_KNOWN)(
-    _key
-)  # bodies have the same few, and looking at one costs as much as a value
+@lru_cache(maxsize=1000)
+def _names_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None

@@ -12,6 +12,7 @@ from .value import Value
 
 
 class OperationState(StrEnum):
+    PLANNED = "planned"  # a dry run: what would be done; nothing is stored
     RUNNING = "running"
     SUCCEEDED = "succeeded"  # done, and read back: the proof is MATCH
     UNVERIFIED = "unverified"  # done as far as is known, but it could not be read back

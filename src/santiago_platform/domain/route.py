@@ -13,13 +13,15 @@ from .value import Value
 class Endpoint(Value):
     """An address that an instance listens on. instance: its id.
 
-    draining: it gets no new requests, and stays known while those in flight end (Envoy: health_status DRAINING).
+    draining: it gets no new requests, and stays known while those in flight end. health_port: where the proxies ask
+    for its health, None where that is `port`.
     """
 
     instance: str
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     draining: bool = False
+    health_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
 
 class Backend(Value):

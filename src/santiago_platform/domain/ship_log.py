@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -145,6 +145,7 @@ class Chain:
             self._open.pop(entry.of, None)
 
 
+_read: Callable[[bytes], Entry] = Entry.__pydantic_validator__.validate_json
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -165,13 +166,13 @@ def seal(draft: Draft, seq: int, at: datetime, prev: str) -> tuple[Entry, bytes]
     # `hash` goes where the order of keys has it: before `kind`, which does not occur behind it again.
     before, kind, after = content.rpartition(b'"kind":')
     line = b"".join((before, f'"hash":"{hash}",'.encode(), kind, after))
-    return Entry.model_validate_json(line), line
+    return _read(line), line
 
 
 def parse(line: bytes) -> Entry | None:
     """The entry of a line; None where it is none, or of a form that this version does not know."""
     try:
-        return Entry.model_validate_json(line)
+        return _read(line)
     except ValidationError:
         return None
 
@@ -208,7 +209,7 @@ def verify(lines: Iterable[tuple[str, bytes]], anchors: Sequence[Anchor] = ()) -
 
 def _problem(entry: Entry, line: bytes, before: Chain) -> str:
     # The hash is cut out of the line as it stands: a line in another order or spacing was changed too.
-    content = line.replace(f'"hash":"{entry.hash}",'.encode(), b"", 1)
+    content = line.replace(b'"hash":"%b",' % entry.hash.encode(), b"", 1)
     if hashlib.sha256(content).hexdigest() != entry.hash:
         return f"entry {entry.seq} was changed: its hash does not fit its content"
     if entry.seq != before.seq + 1:

@@ -39,7 +39,9 @@ async def run(layout: Layout) -> None:
             ports = wired.ports
             host = os.environ.get("SANTIAGO_HOST", LOOPBACK)
             check_listen(host, authenticated=True)
-            listeners = [listen_tcp(host, wired.addresses.server), listen_unix(layout.daemon_socket)]
+            places = [host] if host in (LOOPBACK, "0.0.0.0", "::") else [LOOPBACK, host]  # noqa: S104 - asked for
+            listeners = [listen_tcp(place, wired.addresses.server) for place in places]
+            listeners.append(listen_unix(layout.daemon_socket))
             await _greet(layout, wired)
             metrics = ServerMetrics()
             app = build_app(
@@ -147,7 +149,7 @@ def main() -> None:
 
 
 def _keep_descriptors_to_ourselves() -> None:
-    """A build must not inherit the unit's lock: uvloop leaves open what is inheritable, and the build may outlive us."""
+    """A build must not inherit the unit's lock: uvloop leaves open what is inheritable, and a build may outlive us."""
     for descriptor in os.listdir("/proc/self/fd"):
         if int(descriptor) > 2:
             with suppress(OSError):  # the listing's own

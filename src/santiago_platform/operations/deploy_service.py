@@ -10,7 +10,7 @@ from ..domain.deployment import Deployment, Version
 from ..domain.environment import ServiceSettings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
-from ..domain.operation import Operation
+from ..domain.operation import Operation, OperationState
 from ..domain.policy import authorise
 from ..domain.rollout import Phase, Rollout, begin
 from ..domain.strategy import Strategy
@@ -108,7 +108,8 @@ async def _plan(
         service=request.service,
         environment=request.environment,
         request=request.model_dump(mode="json", exclude_defaults=True),
-        phase=rollout.phase if not request.dry_run else "planned",
+        state=OperationState.PLANNED if request.dry_run else OperationState.RUNNING,
+        phase=rollout.phase,
         created_at=rollout.started_at,
         updated_at=rollout.started_at,
         log_entry=log_entry,

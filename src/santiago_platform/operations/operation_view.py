@@ -84,6 +84,8 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
 
 
 def _next(operation: Operation, rollout: Rollout | None) -> str:
+    if operation.state is OperationState.PLANNED:
+        return "the same call without dry_run does it"
     if operation.state is OperationState.RUNNING:
         if rollout is not None and rollout.phase is Phase.HOLDING:
             return "ready and held: manage_operation with action promote or abort"

@@ -175,7 +175,11 @@ class ServiceConverger:
 
 
 def _endpoint(status: InstanceStatus, *, draining: bool) -> list[Endpoint]:
-    """The address of the first port, which is the one that the ingress speaks to."""
-    ports = status.instance.template.ports
-    found = status.endpoints.get(ports[0].name) if ports else None
-    return [found.model_copy(update={"draining": draining})] if found else []
+    """The address of the first port, which is the one that the ingress speaks to; its health may be asked elsewhere."""
+    template = status.instance.template
+    found = status.endpoints.get(template.ports[0].name) if template.ports else None
+    if found is None:
+        return []
+    asked = status.endpoints.get(template.readiness.http_get.port) if template.readiness.http_get else None
+    health_port = asked.port if asked is not None and asked.port != found.port else None
+    return [found.model_copy(update={"draining": draining, "health_port": health_port})]

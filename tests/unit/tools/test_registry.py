@@ -129,5 +129,5 @@ async def test_a_dry_run_does_not_wait_for_what_will_not_happen() -> None:
     platform = FakePlatform()
     tool = TOOLS["deploy_service"]
     answer = await tool.call(platform.ports, OWNER, tool.parse({**tool.example, "dry_run": True}), None)
-    assert json.loads(render(answer))["phase"] == "planned"
+    assert json.loads(render(answer))["state"] == "planned"
     assert platform.ship_log.entries == []

@@ -309,12 +309,13 @@ def _cluster(cluster: Cluster) -> Json:
 
 def _endpoint(endpoint: Endpoint) -> Json:
     """hostname carries the instance's id, so that the admin's answers name instances."""
-    return {
-        "endpoint": {
-            "address": {"socket_address": {"address": endpoint.host, "port_value": endpoint.port}},
-            "hostname": endpoint.instance,
-        }
+    answer: Json = {
+        "address": {"socket_address": {"address": endpoint.host, "port_value": endpoint.port}},
+        "hostname": endpoint.instance,
     }
+    if endpoint.health_port is not None:
+        answer["health_check_config"] = {"port_value": endpoint.health_port}
+    return {"endpoint": answer}
 
 
 def _virtual_host(host: VirtualHost) -> Json:

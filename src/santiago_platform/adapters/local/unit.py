@@ -34,7 +34,8 @@ end_rest() {{
 _RUN = (
     """\
 #!/bin/sh
-# Ends what a former supervisor left behind, notes its own pid and start time, and becomes the service.
+# Ends what a former supervisor left behind, notes its own pid and start time, and becomes the service. The lock is
+# for another one of itself, whose supervisor was killed; the service does not get it.
 exec 2>&1
 unset LD_LIBRARY_PATH
 ticks_of() {{
@@ -47,6 +48,8 @@ ticks_of() {{
 """
     + _REST
     + """\
+command exec 9>>lock || {{ rm -f process; exit 111; }}
+flock 9
 if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(ticks_of "$pid")" = "$ticks" ]; then
   kill -TERM "$pid"
   left={grace_tenths}
@@ -56,11 +59,9 @@ if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(tick
 fi
 rm -f process
 [ -e stopping ] || [ -e failed ] && exit 0
-exec 9>>lock
-flock -w 5 9 || {{ echo "another process holds the lock of {name}"; exit 111; }}
 echo "$$ $(ticks_of $$)" >process.new && mv process.new process
 cd {directory} || exit 111
-exec env -i -- {environment} {command}
+exec env -i -- {environment} {command} 9>&-
 """
 )
 
@@ -112,7 +113,6 @@ class Unit:
         """The files of its service directory, by path. Nothing of it is read by a shell but as quoted words."""
         marks = {WORKSPACE_VARIABLE: layout.id, INSTANCE_VARIABLE: self.name}
         words = {
-            "name": self.name,
             "instance": shlex.quote(f"{INSTANCE_VARIABLE}={self.name}"),
             "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
             "directory": shlex.quote(str(self.directory)),

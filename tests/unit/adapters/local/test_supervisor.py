@@ -83,6 +83,17 @@ def test_a_unit_that_is_written_anew_is_restarted_and_an_equal_one_is_not(
     until(lambda: Path(f"/proc/{process_of(supervisor, 'one').pid}/cmdline").read_bytes() == b"sleep\x00600\x001\x00")
 
 
+def test_output_is_written_to_files_that_are_rotated(supervisor: Supervisor, layout: Layout, tmp_path: Path) -> None:
+    lines = "i=0; while [ $i -lt 1500 ]; do echo $i $PADDING; i=$((i + 1)); done; sleep 600"
+    supervisor.add(Unit("one", ("sh", "-c", lines), tmp_path, {"PADDING": "x" * 1000, "PATH": "/usr/bin:/bin"}))
+    logs = layout.logs / "one"
+    until(lambda: list(logs.glob("@*.s")) and " 1499 " in (logs / "current").read_text())
+    (rotated,) = logs.glob("@*.s")
+    said = rotated.read_text() + (logs / "current").read_text()
+    assert [int(line.split()[1]) for line in said.splitlines()] == list(range(1500))
+    assert all(line.startswith("@4000") for line in said.splitlines())
+
+
 def test_one_that_is_down_for_good_is_no_hindrance_to_taking_it_away(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.add(Unit("one", ("false",), tmp_path, give_up_after=1))
     until(lambda: supervisor.status("one").failed)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from santiago_platform.adapters.local.binaries import Binary
 from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.local.process import recorded, started_ticks
 from santiago_platform.adapters.local.unit import DEATHS_KEPT, Death, Unit, UnitStatus
 
 HOSTILE = 'it\'s "a" $(touch owned) `touch owned`\n{braces} %s \\ ; touch owned #'
@@ -27,6 +31,13 @@ def run(directory: Path, script: str, *words: str) -> subprocess.CompletedProces
     return subprocess.run(
         [f"./{script}", *words], cwd=directory, capture_output=True, text=True, timeout=20, check=False
     )
+
+
+def until(accept: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not accept():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
 
 
 def test_hostile_words_reach_the_service_as_they_are_and_no_shell(tmp_path: Path, layout: Layout) -> None:
@@ -128,3 +139,30 @@ def test_its_files_are_private(tmp_path: Path, layout: Layout) -> None:
     directory = written(Unit("one", ("true",), tmp_path, extra={"secret.json": "{}"}), layout)
     for path in (directory / "log", *(p for p in directory.rglob("*"))):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_run_whose_supervisor_was_killed_and_its_successor_leave_one_process(tmp_path: Path, layout: Layout) -> None:
+    """One of them drains an orphan that ignores its end and becomes the service; the other waits, and drains that."""
+    directory = written(Unit("one", ("sleep", "60"), tmp_path, stop_grace_seconds=0.5), layout)
+    ready = tmp_path / "ready"
+    stubborn = ["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"]
+    with subprocess.Popen(stubborn, start_new_session=True) as orphan:
+        until(ready.exists)
+        (directory / "process").write_text(f"{orphan.pid} {started_ticks(orphan.pid)}\n")
+        both = {p.pid: p for p in (subprocess.Popen(["./run"], cwd=directory, start_new_session=True) for _ in "ab")}
+        assert orphan.wait(10) == -signal.SIGKILL
+    until(lambda: [p for p in both.values() if p.poll() is not None])
+    until(lambda: (noted := recorded(directory / "process")) and noted.alive)
+    noted = recorded(directory / "process")
+    assert noted is not None
+    last = both.pop(noted.pid)
+    assert last.poll() is None
+    assert [p.wait(5) for p in both.values()] == [-signal.SIGTERM]
+    last.kill()
+    last.wait()
+
+
+def test_the_service_does_not_get_the_lock(tmp_path: Path, layout: Layout) -> None:
+    command = ("sh", "-c", "test -e /proc/$$/fd/9 && echo has it; test -e /proc/$$/fd/2 && echo has stderr")
+    done = run(written(Unit("one", command, tmp_path, {"PATH": "/usr/bin:/bin"}), layout), "run")
+    assert done.stdout == "has stderr\n"
