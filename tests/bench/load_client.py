@@ -12,6 +12,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -73,8 +74,11 @@ def measure(plan: Plan) -> Measured:
     return measured
 
 
-class _Connection(asyncio.Protocol):
-    """One agent. A request that is late because the one before it was slow still counts from when it was due."""
+class _Agent(asyncio.Protocol):
+    """One connection, opened anew where the server has closed it between two requests, as any client does.
+
+    A request that is late, because the one before it was slow or a connection was needed, counts from when it was due.
+    """
 
     def __init__(self, load: _Load, request: bytes, due: float) -> None:
         self._load = load
@@ -83,16 +87,34 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._waiting = False
         self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        try:
+            await self._load.loop.create_connection(lambda: self, "127.0.0.1", self._load.plan.port)
+        except OSError as exc:
+            self._load.answered(self._due, f"no connection: {exc}")
+            self._load.finished()
+        else:
+            self._wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._load.loop.call_at(self._due, self._send)
+
+    def _wait(self) -> None:
+        """Until the next request is due, or for ever where it would come after the end."""
+        if self._due >= self._load.end:
+            if self._transport is not None:
+                self._transport.close()
+            self._load.finished()
+        elif self._due > time.monotonic():
+            self._load.loop.call_at(self._due, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         if self._transport is None:
-            return
-        if self._due >= self._load.end:
-            self._finish()
+            self._task = self._load.loop.create_task(self.connect())  # which sends, since it is due
             return
         self._waiting = True
         self._transport.write(self._request)
@@ -106,27 +128,18 @@ class _Connection(asyncio.Protocol):
         length = int(head.partition(b"content-length:")[2].partition(b"\r")[0] or 0)
         if len(self._received) < end + length:
             return
-        now = self._load.loop.time()
         self._waiting = False
         well = head.startswith(b"http/1.1 200") and b'"isError":true' not in self._received
-        self._load.answered(self._due, now, b"" if well else bytes(self._received))
+        self._load.answered(self._due, "" if well else self._received.decode(errors="replace"))
         self._received.clear()
-        if period := self._load.plan.period_seconds:
-            self._due += period
-            self._load.loop.call_at(self._due, self._send)
-        else:
-            self._due = now
-            self._send()
+        period = self._load.plan.period_seconds
+        self._due = self._due + period if period else time.monotonic()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         if self._waiting:
-            self._load.answered(self._due, self._load.loop.time(), f"the connection was lost: {exc}".encode())
-        self._finish()
-
-    def _finish(self) -> None:
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.close()
+            self._load.answered(self._due, f"the connection was lost: {exc}")
             self._load.finished()
 
 
@@ -140,26 +153,24 @@ class _Load:
 
     async def run(self) -> Measured:
         plan = self.plan
-        begin = self.loop.time() + 0.1 + plan.connections / 2000
+        begin = time.monotonic() + 0.1 + plan.connections / 2000
         self._from = begin + plan.warm_seconds
         self.end = self._from + plan.seconds
         requests = [request.encode("latin-1") for request in plan.requests]
         for number in range(plan.connections):
-            request = requests[number % len(requests)]
             due = begin + plan.period_seconds * number / plan.connections
-            await self.loop.create_connection(
-                lambda request=request, due=due: _Connection(self, request, due), "127.0.0.1", plan.port
-            )
-        async with asyncio.timeout_at(self.end + GRACE_SECONDS):
+            await _Agent(self, requests[number % len(requests)], due).connect()
+        async with asyncio.timeout(self.end - time.monotonic() + GRACE_SECONDS):
             await self._done.wait()
         return self.measured
 
-    def answered(self, due: float, now: float, failure: bytes) -> None:
+    def answered(self, due: float, failure: str) -> None:
         if failure:
             self.measured.failed += 1
-            self.measured.first_failure = self.measured.first_failure or failure[:1000].decode(errors="replace")
+            self.measured.first_failure = self.measured.first_failure or failure[:1000]
         elif self._from <= due < self.end:
-            self.measured.milliseconds.append(1000 * (now - due))
+            # Not by the loop's clock: uvloop's counts whole milliseconds, and stands still while callbacks run.
+            self.measured.milliseconds.append(1000 * (time.monotonic() - due))
 
     def finished(self) -> None:
         self._left -= 1

@@ -22,6 +22,7 @@ from .unit import Unit, UnitStatus
 
 RESCAN_MILLISECONDS = 5000  # mends a scan that a crash left out
 LATE_SECONDS = 3.0  # after which a removal no longer waits for what should happen by itself
+EXIT_SECONDS, KILL_SECONDS = 0.5, 5.0  # what is left may end by itself; a killed process is waited for
 STOP_SENT, UNLINKED = "stop sent", "unlinked"
 
 
@@ -112,16 +113,15 @@ class Supervisor:
         return self._layout.state / "ending"
 
     def _kill_leftovers(self) -> list[Process]:
-        ourselves = os.getpid()
-        killed = []
-        for attempt in range(100):
-            left = [p for p in processes_of(self._layout.id) if p.pid != ourselves]
-            if not left:
+        """Kills what does not end by itself within a moment: a supervisor lets go of its unit just before it ends."""
+        began, killed = time.monotonic(), list[Process]()
+        while left := [p for p in processes_of(self._layout.id) if p.pid != os.getpid()]:
+            if time.monotonic() - began > KILL_SECONDS:
                 break
-            if attempt == 0:
-                killed = left
-            for process in left:
-                process.send(signal.SIGKILL)
+            if time.monotonic() - began > EXIT_SECONDS:
+                killed = killed or left
+                for process in left:
+                    process.send(signal.SIGKILL)
             time.sleep(0.02)
         return killed
 

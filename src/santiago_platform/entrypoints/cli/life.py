@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,8 @@ from ...bootstrap import (
 )
 from ...domain.errors import ErrorCode, PlatformError
 from .app import AsJson, Daemon, console, daemon, token, workspace
+
+FOLLOW_SECONDS = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -69,17 +71,18 @@ def up(
     try:
         addresses = platform.up(settings.addresses, argv, console.progress)
         platform.wait_ready(Daemon(layout).ready)
-    except KeyboardInterrupt:
-        platform.down()
-        raise
-    if as_json:
-        console.answer(
-            {"workspace": str(layout.root), "addresses": addresses.model_dump(), "mcp": client_config(layout)}
-        )
-    else:
-        _greet(layout, addresses)
-    if not detach:
+        if as_json:
+            console.answer(
+                {"workspace": str(layout.root), "addresses": addresses.model_dump(), "mcp": client_config(layout)}
+            )
+        else:
+            _greet(layout, addresses)
+        if detach:
+            return
         _follow(layout, platform)
+    except KeyboardInterrupt:
+        console.progress("interrupted")
+    _take_down(platform)
 
 
 def client_config(layout: Layout) -> dict[str, Any]:
@@ -100,16 +103,31 @@ def _greet(layout: Layout, addresses: Addresses) -> None:
 def _follow(layout: Layout, platform: LocalPlatform) -> None:
     """Shows the daemon's log until Ctrl-C, or until the platform is taken down elsewhere."""
     console.progress("following the daemon; Ctrl-C takes the platform down, -d would leave it running")
-    current = layout.logs / "daemon" / "current"
-    with suppress(KeyboardInterrupt), subprocess.Popen(["tail", "-n", "0", "-F", str(current)]) as tail:
-        try:
-            while platform.supervisor.alive:
-                with suppress(subprocess.TimeoutExpired):
-                    tail.wait(timeout=1)
-                    break
-        finally:
-            tail.kill()
-    _take_down(platform)
+    for text in _written(layout.logs / "daemon" / "current", until=lambda: not platform.supervisor.alive):
+        console.out.out(
+            "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text), end=""
+        )
+
+
+def _written(file: Path, until: Callable[[], bool]) -> Iterator[str]:
+    """What is appended to a file, and to the new one when it is rotated."""
+    opened: TextIO | None = None
+    try:
+        while not until():
+            if opened is None and file.exists():
+                opened = file.open(errors="replace")
+                opened.seek(0, os.SEEK_END)
+            text = opened.read() if opened is not None else ""
+            if text:
+                yield text
+            elif opened is not None and file.exists() and not os.path.samestat(file.stat(), os.fstat(opened.fileno())):
+                opened.close()
+                opened = file.open(errors="replace")
+            else:
+                time.sleep(FOLLOW_SECONDS)
+    finally:
+        if opened is not None:
+            opened.close()
 
 
 def down(as_json: AsJson = False) -> None:
