@@ -6,27 +6,27 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from .adapters.artifacts.artifacts import LocalArtifacts
+from .adapters.artifacts.build import end_builds
+from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
-from .adapters.local.anchor import anchors, install_anchor
-from .adapters.local.artifacts import LocalArtifacts
 from .adapters.local.binaries import fetch, missing
-from .adapters.local.build import end_builds
 from .adapters.local.compute import LocalCompute
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
-from .adapters.local.init import Initialised, init_workspace
-from .adapters.local.layout import Layout
-from .adapters.local.log_directory import verify_directory
 from .adapters.local.logs import FileLogs
 from .adapters.local.platform import LocalPlatform, UnitView, known_ports
 from .adapters.local.platform import Ports as Addresses
 from .adapters.local.port_registry import PortRegistry
 from .adapters.local.probe import LocalProbe
 from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
-from .adapters.local.ship_log import FileShipLog
-from .adapters.local.workspace import FileWorkspace
+from .adapters.ship_log.anchor import anchors, install_anchor
+from .adapters.ship_log.log_directory import verify_directory
+from .adapters.ship_log.ship_log import FileShipLog
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
+from .adapters.workspace.init import Initialised, init_workspace
+from .adapters.workspace.workspace import FileWorkspace
 from .domain.errors import ErrorCode, PlatformError
 from .ports import Ports
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from santiago_platform.adapters.local.log_directory import verify_directory
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.ship_log.log_directory import verify_directory
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.ship_log import Draft, EntryKind
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import binaries
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.traffic import ENVIRONMENT, SERVICE, seen
 from santiago_platform.testing.upstream import Upstream

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx2
 
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.alertmanager import alertmanager_command, webhook_token
 from santiago_platform.adapters.local.binaries import keep
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.testing.eventually import eventually
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.artifacts.artifacts import LocalArtifacts
 from santiago_platform.adapters.fake.workspace import FakeArtifacts
-from santiago_platform.adapters.local.artifacts import LocalArtifacts
-from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.testing.artifacts import ArtifactsContract
 from santiago_platform.testing.workspace import GitWorkspace

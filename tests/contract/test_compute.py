@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.fake.compute import FakeCompute
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.compute import LocalCompute
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.adapters.local.port_registry import PortRegistry
-from santiago_platform.adapters.local.process import Process, processes_of
 from santiago_platform.adapters.local.supervisor import Supervisor
+from santiago_platform.adapters.process import Process, processes_of
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.workload import HttpGet, Instance, Port, Probe, Template

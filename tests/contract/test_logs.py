@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.fake.observability import FakeLogs
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import binaries
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.adapters.local.logs import FileLogs
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import LogLine

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from santiago_platform.adapters.fake.observability import FakeMetrics
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.adapters.local.prometheus import PrometheusConfig, PrometheusMetrics, prometheus_command
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import Series, Signal

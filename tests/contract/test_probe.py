@@ -10,8 +10,8 @@ import pytest
 from santiago_platform.adapters.fake.compute import FakeCompute
 from santiago_platform.adapters.fake.probe import FakeProbe
 from santiago_platform.adapters.fake.traffic import FakeTraffic
+from santiago_platform.adapters.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
-from santiago_platform.adapters.local.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 from santiago_platform.adapters.local.probe import LocalProbe
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.route import Endpoint, Route

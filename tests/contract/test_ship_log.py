@@ -16,8 +16,8 @@ import pytest
 
 from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.ship_log import FakeShipLog
-from santiago_platform.adapters.local.log_directory import verify_directory
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.ship_log.log_directory import verify_directory
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.ship_log import Chain, Entry, EntryKind, Head, Verification, chain_hash, parse
 from santiago_platform.testing.ship_log import ShipLogContract, completed, opened
@@ -345,7 +345,7 @@ def rehashed(line: bytes) -> bytes:
 LIMITED = """
 import asyncio, resource, sys
 from pathlib import Path
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.errors import PlatformError
 from santiago_platform.testing.ship_log import opened
@@ -367,7 +367,7 @@ asyncio.run(main())
 ENDLESS_WRITER = """
 import asyncio, sys
 from pathlib import Path
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.testing.ship_log import opened
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
-from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.testing.workspace import GitWorkspace, WorkspaceContract
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform, call

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.process import started_ticks
+from santiago_platform.adapters.process import started_ticks
 
 pytestmark = pytest.mark.e2e
 EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*/demo.py"))

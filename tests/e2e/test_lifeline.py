@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.layout import Layout
-from santiago_platform.adapters.local.process import Process, processes_of
+from santiago_platform.adapters.layout import Layout
+from santiago_platform.adapters.process import Process, processes_of
 
 pytestmark = pytest.mark.e2e
 LIMIT_SECONDS = 5.0

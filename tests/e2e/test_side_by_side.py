@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from santiago_platform.adapters.local.process import processes_at_home, processes_of
+from santiago_platform.adapters.process import processes_at_home, processes_of
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform
 

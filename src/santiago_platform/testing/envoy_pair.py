@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from ..adapters.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 from ..adapters.local.envoy import envoy_command
-from ..adapters.local.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 
 
 class EnvoyPair:

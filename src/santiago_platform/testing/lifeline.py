@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..adapters.local.layout import Layout
+from ..adapters.layout import Layout
 from ..adapters.local.platform import LocalPlatform
 
 

@@ -18,7 +18,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from ..adapters.local.layout import Layout
+from ..adapters.layout import Layout
 from ..adapters.local.platform import LocalPlatform
 from ..adapters.local.port_registry import PortRegistry
 from .lifeline import Lifeline

@@ -14,8 +14,8 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from santiago_platform.adapters.artifacts.build import Build
 from santiago_platform.adapters.fake.platform import FakePlatform
-from santiago_platform.adapters.local.build import Build
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, retryable
 from santiago_platform.domain.identity import Role

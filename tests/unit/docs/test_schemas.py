@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.schemas import SCHEMAS, schema_text, write_schemas
+from santiago_platform.adapters.workspace.schemas import SCHEMAS, schema_text, write_schemas
 
 WRITTEN = Path(__file__).parents[3] / "docs" / "schemas"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_written_schema_is_up_to_date(name: str) -> None:
-    hint = "run: python -m santiago_platform.adapters.local.schemas docs/schemas"
+    hint = "run: python -m santiago_platform.adapters.workspace.schemas docs/schemas"
     assert (WRITTEN / f"{name}.schema.json").read_text() == schema_text(name), hint
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from ...domain.ship_log import Chain, Draft, Entry, Head, Verification, verify
 from ...ports.clock import Clock
-from ..head_key import HeadKey
 from ..redaction import redacted
+from ..ship_log.head_key import HeadKey
 
 
 class FakeShipLog:

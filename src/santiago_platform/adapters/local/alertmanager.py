@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from .layout import Layout
+from ..layout import Layout
 
 WEBHOOK_PATH = "/hooks/alertmanager"
 

@@ -22,10 +22,10 @@ from ...domain.workload import Instance, Template
 from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
 from ...ports.compute import InstanceState, InstanceStatus
+from ..layout import WORKSPACE_VARIABLE, Layout
+from ..process import Process, listening_ports, recorded
 from .health import check
-from .layout import WORKSPACE_VARIABLE, Layout
 from .port_registry import PortRegistry
-from .process import Process, listening_ports, recorded
 from .supervisor import Supervisor
 from .unit import Unit, UnitStatus
 

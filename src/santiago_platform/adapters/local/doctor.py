@@ -11,11 +11,11 @@ from pathlib import Path
 from ...domain.environment import Addresses
 from ...domain.errors import PlatformError
 from ...domain.value import Value
+from ..layout import Layout
+from ..workspace.workspace import FileWorkspace
 from .binaries import NAMES, find
-from .layout import Layout
 from .port_registry import PortRegistry, bindable
 from .supervisor import Supervisor
-from .workspace import FileWorkspace
 
 LOW_DISK_BYTES = 1 << 30
 CGROUPS = Path("/sys/fs/cgroup")

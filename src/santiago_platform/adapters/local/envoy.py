@@ -24,10 +24,10 @@ from pydantic import ValidationError
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route, RouteStatus
 from ...domain.value import Value
+from ..layout import ENVOYS, Layout
 from . import envoy_config as config
 from .envoy_admin import EnvoyAdmin, File, View
 from .envoy_config import Cluster, VirtualHost
-from .layout import ENVOYS, Layout
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ import redact_secret
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import LogLine
 from ...ports.logs import LogFilter, LogPage
-from .layout import Layout
+from ..layout import Layout
 
 LINE_BYTES = 65536  # s6-log cuts there (-l), too
 BLOCK_BYTES = 65536

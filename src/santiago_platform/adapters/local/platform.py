@@ -14,14 +14,14 @@ from pathlib import Path
 from ...domain.environment import Addresses
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.value import Value
+from ..artifacts.build import end_builds
+from ..file_lock import locked
+from ..layout import ENVOYS, Layout
+from ..process import Process
 from .alertmanager import alertmanager_command
 from .binaries import keep
-from .build import end_builds
 from .envoy import envoy_command
-from .file_lock import locked
-from .layout import ENVOYS, Layout
 from .port_registry import PortRegistry, bindable
-from .process import Process
 from .prometheus import PrometheusConfig, prometheus_command
 from .supervisor import Supervisor
 from .unit import Unit

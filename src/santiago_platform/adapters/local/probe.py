@@ -17,7 +17,7 @@ import httpx2
 from ...domain.effect import weights_text
 from ...domain.proof import Claim, Observation
 from ...domain.route import hostname
-from .layout import ENVOYS, WORKSPACE_VARIABLE, Layout
+from ..layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 
 ADMIN_TIMEOUT_SECONDS = 2.0
 SCAN_SHARED_SECONDS = 0.1

@@ -16,7 +16,7 @@ import yaml
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import Point, Series, Signal
 from ...ports.metrics import ScrapeTarget
-from .layout import Layout
+from ..layout import Layout
 
 QUERY_SECONDS = 5.0
 EXPOSES_SECONDS = 1.0

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
+from ..layout import WORKSPACE_VARIABLE, Layout
+from ..process import Process, processes_of, recorded, started_ticks
 from .binaries import Binary, keep
-from .layout import WORKSPACE_VARIABLE, Layout
-from .process import Process, processes_of, recorded, started_ticks
 from .unit import Unit, UnitStatus
 
 RESCAN_MILLISECONDS = 5000  # mends a scan that a crash left out

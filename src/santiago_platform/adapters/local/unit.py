@@ -15,9 +15,9 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..layout import WORKSPACE_VARIABLE, Layout
+from ..process import Process, recorded
 from .binaries import Binary
-from .layout import WORKSPACE_VARIABLE, Layout
-from .process import Process, recorded
 
 INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"  # the unit's name, in the environment of all its processes
 RAPID_SECONDS = 10  # a life shorter than this counts towards giving up

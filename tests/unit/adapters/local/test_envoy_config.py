@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import envoy_config as config
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.envoy_config import Cluster, VirtualHost
-from santiago_platform.adapters.local.layout import Layout
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.route import Backend, Endpoint
 from santiago_platform.testing.traffic import backend, route

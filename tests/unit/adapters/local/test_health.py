@@ -9,7 +9,7 @@ import pytest
 
 from santiago_platform.adapters.local import health
 from santiago_platform.adapters.local.health import check
-from santiago_platform.adapters.local.process import processes_of
+from santiago_platform.adapters.process import processes_of
 from santiago_platform.domain.route import Endpoint
 from santiago_platform.domain.workload import HttpGet, Probe
 from santiago_platform.testing.eventually import eventually

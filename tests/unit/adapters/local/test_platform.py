@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.platform import LocalPlatform, known_ports
 from santiago_platform.adapters.local.port_registry import PortRegistry, bindable
 from santiago_platform.domain.environment import Addresses

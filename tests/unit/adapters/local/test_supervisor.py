@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import supervisor as module
 from santiago_platform.adapters.local.binaries import fetch
-from santiago_platform.adapters.local.layout import Layout
-from santiago_platform.adapters.local.process import Process, processes_of
 from santiago_platform.adapters.local.supervisor import Supervisor
 from santiago_platform.adapters.local.unit import Unit
+from santiago_platform.adapters.process import Process, processes_of
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.testing.lifeline import Lifeline
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.binaries import Binary
-from santiago_platform.adapters.local.layout import Layout
-from santiago_platform.adapters.local.process import recorded, started_ticks
 from santiago_platform.adapters.local.unit import DEATHS_KEPT, Death, Unit, UnitStatus
+from santiago_platform.adapters.process import recorded, started_ticks
 
 HOSTILE = 'it\'s "a" $(touch owned) `touch owned`\n{braces} %s \\ ; touch owned #'
 

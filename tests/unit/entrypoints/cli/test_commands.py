@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from santiago_platform.adapters.local.layout import Layout
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.layout import Layout
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.operations.change import note

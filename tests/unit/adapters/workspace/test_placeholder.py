@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from santiago_platform.adapters.local.placeholder import PlaceholderError, escape, expand
+from santiago_platform.adapters.workspace.placeholder import PlaceholderError, escape, expand
 
 
 def shown(parts: tuple[str, ...]) -> str:

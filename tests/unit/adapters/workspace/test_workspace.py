@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.workload import Limits, Port, Template
 from santiago_platform.testing.workspace import SCORE, GitWorkspace

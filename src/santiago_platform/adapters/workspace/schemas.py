@@ -1,4 +1,4 @@
-"""Writes the JSON schemas of the workspace's files: `python -m santiago_platform.adapters.local.schemas DIRECTORY`."""
+"""Writes the JSON schemas of a workspace's files: `python -m santiago_platform.adapters.workspace.schemas DIR`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...domain.environment import Settings
-from .build import Build
+from ..artifacts.build import Build
 from .score import Score
 
 SCHEMAS: dict[str, type[BaseModel]] = {"santiago": Settings, "score": Score, "build": Build}

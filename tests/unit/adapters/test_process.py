@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.layout import WORKSPACE_VARIABLE
-from santiago_platform.adapters.local.process import (
+from santiago_platform.adapters.layout import WORKSPACE_VARIABLE
+from santiago_platform.adapters.process import (
     Process,
     listening_ports,
     processes_of,

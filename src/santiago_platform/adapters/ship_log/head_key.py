@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ..domain.errors import ErrorCode, PlatformError
-from ..domain.ship_log import Head
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.ship_log import Head
 
 
 class HeadKey:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
-from .git import Git, GitError
+from ..git import Git, GitError
 
 _SANTIAGO = """\
 # What the platform runs, and where. Every key here has a default; unknown keys are refused.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.signature import ReleaseKey
+from santiago_platform.adapters.artifacts.signature import ReleaseKey
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from santiago_platform.adapters.local.layer import PackedFile
-from santiago_platform.adapters.local.sbom import bill_of_materials
+from santiago_platform.adapters.artifacts.layer import PackedFile
+from santiago_platform.adapters.artifacts.sbom import bill_of_materials
 
 LOCKS = {
     "requirements.txt": "# comment\nrequests[socks]==2.32.0 ; python_version > '3' --hash=sha256:0\nloose>=1\n",

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...domain.errors import ErrorCode, PlatformError
+from ..domain.errors import ErrorCode, PlatformError
 
 REF_LIMIT = 200
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.artifacts import LocalArtifacts
-from santiago_platform.adapters.local.layout import Layout
+from santiago_platform.adapters.artifacts.artifacts import LocalArtifacts
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.testing.workspace import SCORE, GitWorkspace
@@ -133,8 +133,8 @@ async def test_a_killed_build_leaves_nothing_that_the_next_one_trusts(
     files.commit()
     program = (
         "import asyncio\n"
-        "from santiago_platform.adapters.local.artifacts import LocalArtifacts\n"
-        "from santiago_platform.adapters.local.layout import Layout\n"
+        "from santiago_platform.adapters.artifacts.artifacts import LocalArtifacts\n"
+        "from santiago_platform.adapters.layout import Layout\n"
         "from santiago_platform.adapters.system import SystemClock\n"
         f"asyncio.run(LocalArtifacts(Layout.of({str(files.root)!r}), SystemClock()).build('web', 'HEAD'))\n"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.git import Git
+from santiago_platform.adapters.git import Git
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.testing.workspace import GitWorkspace
 

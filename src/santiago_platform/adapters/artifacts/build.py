@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.release import Digest
-from .process import processes_at_home
-from .yaml_document import parse, validate
+from ..process import processes_at_home
+from ..workspace.yaml_document import parse, validate
 
 SHOWN_LINES = 20
 _LINE_CHARACTERS = 500

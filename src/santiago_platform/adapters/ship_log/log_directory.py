@@ -2,7 +2,6 @@
 
 YYYY-MM-DD.jsonl    the entries, one a line
 head.json           the chain's signed end
-head.txt            the same in one line, SEQ HASH SIGNATURE KEY, for the git hook
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.ship_log import Anchor, Flaw, Head, Verification, verify
-from ..head_key import signature_holds
+from .head_key import signature_holds
 
 HEAD = "head.json"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\.jsonl")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...domain.errors import ErrorCode, PlatformError
-from .file_lock import locked
+from ..file_lock import locked
 from .layer import HashingReader
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -18,8 +18,8 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.ship_log import GENESIS, Anchor, Chain, Draft, Entry, EntryKind, Head, Verification, parse
 from ...ports.clock import Clock
 from ..group_commit import NO_SPACE, GroupCommit, Outcome
-from ..head_key import HeadKey, signature_holds
 from ..redaction import redacted
+from .head_key import HeadKey, signature_holds
 from .log_directory import LogDirectory, verify_directory
 
 KEY = "ship-log.key"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from santiago_platform.adapters.local.yaml_document import LIMIT_BYTES, parse, validate
+from santiago_platform.adapters.workspace.yaml_document import LIMIT_BYTES, parse, validate
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 

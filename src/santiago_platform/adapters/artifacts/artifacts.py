@@ -16,16 +16,16 @@ from typing import TypeVar
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.release import Release
 from ...ports.clock import Clock
+from ..file_lock import locked, locked_if_free
+from ..git import Git
+from ..layout import Layout
+from ..workspace.score import is_name, read_score
+from ..workspace.workspace import build_path, decode, score_path
+from ..workspace.yaml_document import LIMIT_BYTES, NAME_RULE
 from .build import Build, read_build, run_build
-from .file_lock import locked, locked_if_free
-from .git import Git
 from .image import ImageStore
 from .layer import PackedFile, extract, pack, remove_tree
-from .layout import Layout
-from .score import is_name, read_score
 from .single_flight import SingleFlight
-from .workspace import build_path, decode, score_path
-from .yaml_document import LIMIT_BYTES, NAME_RULE
 
 T = TypeVar("T")
 

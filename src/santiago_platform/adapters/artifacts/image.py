@@ -9,11 +9,11 @@ from typing import Any
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.release import Release
+from ..file_lock import locked
+from ..layout import Layout
 from .base_image import BaseImage, read_base
 from .build import Base
-from .file_lock import locked
 from .layer import WORKING_DIRECTORY, PackedFile, extract, remove_tree
-from .layout import Layout
 from .oci import CONFIG, EMPTY, LAYER, MANIFEST, Descriptor, ImageLayout, canonical, confirm, sha256, sync_folder
 from .sbom import MEDIA_TYPE as SBOM
 from .sbom import bill_of_materials

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.fake.clock import ManualClock
-from santiago_platform.adapters.local.anchor import anchors, install_anchor
-from santiago_platform.adapters.local.log_directory import verify_directory
-from santiago_platform.adapters.local.ship_log import FileShipLog
+from santiago_platform.adapters.ship_log.anchor import anchors, install_anchor
+from santiago_platform.adapters.ship_log.log_directory import verify_directory
+from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.ship_log import GENESIS
 from santiago_platform.testing.ship_log import opened

@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from santiago_platform.adapters.local.artifacts import LocalArtifacts
-from santiago_platform.adapters.local.init import FILES, init_workspace
-from santiago_platform.adapters.local.layout import Layout
-from santiago_platform.adapters.local.workspace import FileWorkspace
+from santiago_platform.adapters.artifacts.artifacts import LocalArtifacts
+from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.system import SystemClock
+from santiago_platform.adapters.workspace.init import FILES, init_workspace
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.build import Build, read_build, run_build
+from santiago_platform.adapters.artifacts.build import Build, read_build, run_build
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from santiago_platform.adapters.local.layer import extract, pack, remove_tree
+from santiago_platform.adapters.artifacts.layer import extract, pack, remove_tree
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 
 
