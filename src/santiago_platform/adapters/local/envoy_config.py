@@ -348,8 +348,9 @@ def _forward(weighted: list[Json], retry_on: str) -> Json:
         "timeout": "0s",
         "retry_policy": {
             "retry_on": retry_on,
-            "num_retries": 2,
-            "host_selection_retry_max_attempts": 3,
+            "num_retries": 3,
+            # A dead host may be picked again each time: few attempts would give up beside one that lives.
+            "host_selection_retry_max_attempts": 16,
             "retry_host_predicate": [{"name": other_host, "typed_config": {"@type": config}}],
         },
     }

@@ -98,7 +98,9 @@ exit 0
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A service for s6. directory: its working directory. give_up_after: rapid deaths in a row until it is FAILED
-    for good; 0 means never. extra: further files of the service directory, by name."""
+    for good; 0 means never. prepare: commands that the launcher runs before it becomes the service, each of which must
+    succeed; PID in them is its own. prefix: words in front of the command, which exec in place. extra: further files of
+    the service directory, by name."""
 
     name: str
     command: tuple[str, ...]
@@ -107,6 +109,8 @@ class Unit:
     stop_grace_seconds: float = 10.0
     give_up_after: int = 0
     back_off_seconds: int = LONGEST_BACK_OFF_SECONDS
+    prepare: tuple[tuple[str, ...], ...] = ()
+    prefix: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
 
     def files(self, layout: Layout, logger: Binary) -> dict[str, str]:
@@ -117,7 +121,8 @@ class Unit:
             "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
             "directory": shlex.quote(str(self.directory)),
             "environment": " ".join(shlex.quote(f"{k}={v}") for k, v in sorted({**self.environment, **marks}.items())),
-            "command": shlex.join(self.command),
+            "command": shlex.join((*self.prefix, *self.command)),
+            "prepare": "".join(f"{_with_pid(words)} || exit 111\n" for words in self.prepare),
             "grace_tenths": max(1, round(self.stop_grace_seconds * 10)),
             "rapid_seconds": RAPID_SECONDS,
             "give_up_after": self.give_up_after,
@@ -143,6 +148,10 @@ class Unit:
             path = directory / name
             path.write_text(text)
             path.chmod(0o700 if name in ("run", "finish", "log/run") else 0o600)
+
+
+def _with_pid(words: tuple[str, ...]) -> str:
+    return " ".join('"$$"' if word == "PID" else shlex.quote(word) for word in words)
 
 
 @dataclass(frozen=True, slots=True)
