@@ -86,41 +86,67 @@ async def ended(platform: RunningPlatform) -> dict[str, Any]:
                 return answer["operations"][0]
 
 
-async def deploy(platform: RunningPlatform) -> dict[str, Any]:
+async def held(platform: RunningPlatform, **arguments: Any) -> None:
+    """Starts a deploy that waits for a person, and returns once it does."""
+    await ask(platform, "deploy_service", git_ref="HEAD", **arguments, **WHERE)
+    async with asyncio.timeout(60):
+        while True:
+            answer = await ask(platform, "manage_operation", action="status", **WHERE)
+            if answer is not None and answer["operations"][0]["phase"] == "holding":
+                return
+
+
+async def deploy(platform: RunningPlatform, **arguments: Any) -> dict[str, Any]:
     before = await ask(platform, "manage_operation", action="history")
-    await ask(platform, "deploy_service", git_ref="HEAD", **WHERE)
+    await ask(platform, "deploy_service", git_ref="HEAD", **arguments, **WHERE)
     operation = await ended(platform)
     assert before is not None
     assert operation["id"] not in {o["id"] for o in before["operations"]}, "the deploy is lost"
     return operation
 
 
-GOOD = ("releasing", "starting", "shifting", "proving", "succeeded")
-BAD = ("restoring", "reverting", "failed")
+# How the rollout goes on which phase of it the daemon is killed.
+CASES = [
+    *(("good", phase) for phase in ("releasing", "starting", "shifting", "proving", "succeeded")),
+    *(("broken", phase) for phase in ("restoring", "reverting", "failed")),
+    *(("rolling", phase) for phase in ("starting", "shifting")),
+    ("recreate", "stopping"),
+    ("held", "holding"),
+    ("aborted", "rolled_back"),
+]
 
 
-@pytest.mark.parametrize("phase", [*GOOD, *BAD])
+@pytest.mark.parametrize(("how", "phase"), CASES)
 async def test_a_daemon_killed_in_a_phase_fails_no_request_and_leaves_one_version_live(
-    rigged: RunningPlatform, phase: str
+    rigged: RunningPlatform, how: str, phase: str
 ) -> None:
-    rigged.set_version(f"before-{phase}")
+    rigged.set_version(f"before-{how}-{phase}")
     before = await deploy(rigged)
     assert before["state"] == "succeeded", before
     await rig(rigged, f"crash {phase}")
-    rigged.set_version(f"after-{phase}")
+    rigged.set_version(f"after-{how}-{phase}")
     server = rigged.root / "services/hello/server.py"
     source = server.read_text()
-    if phase in BAD:
+    if how == "broken":
         server.write_text("raise SystemExit(3)\n")
         rigged.commit("broken")
+    strategy = how if how in ("rolling", "recreate") else "blue_green"
+    asked = {"strategy": strategy, "hold": how in ("held", "aborted")}
     async with Load(rigged.ingress_port, HOST) as tally:
-        after = await deploy(rigged)
+        if asked["hold"]:
+            await held(rigged, **asked)
+            await ask(rigged, "manage_operation", action="promote" if how == "held" else "abort", **WHERE)
+            after = await ended(rigged)
+        else:
+            after = await deploy(rigged, **asked)
     server.write_text(source)
     rigged.commit("mended")
     assert not (rigged.layout.state / "rigged").exists(), "the daemon was killed"
-    assert tally.failed == 0, tally.failures
-    assert after["state"] == ("failed" if phase in BAD else "succeeded"), after
-    live = before["version"] if phase in BAD else after["version"]
+    if how != "recreate":  # which is not without downtime
+        assert tally.failed == 0, tally.failures
+    expected = {"broken": "failed", "aborted": "rolled_back"}.get(how, "succeeded")
+    assert after["state"] == expected, after
+    live = after["version"] if expected == "succeeded" else before["version"]
     shown = await ask(rigged, "read_architecture", **WHERE)
     assert shown is not None
     assert shown["services"][0]["live"] == live
@@ -153,4 +179,19 @@ async def test_a_rollback_that_is_said_and_not_done_is_found_out(rigged: Running
     assert lied["state"] == "rolled_back"
     assert lied["proof"]["verdict"] == "DRIFT", lied["proof"]
     assert set(tally.versions) == {versions[1]}
+    assert tally.failed == 0, tally.failures
+
+
+async def test_a_promotion_that_is_said_and_not_done_is_found_out(rigged: RunningPlatform) -> None:
+    rigged.set_version("honest before a promotion")
+    before = (await deploy(rigged))["version"]
+    rigged.set_version("promoted in words")
+    await held(rigged, hold=True)
+    await rig(rigged, "lie traffic")
+    async with Load(rigged.ingress_port, HOST) as tally:
+        await ask(rigged, "manage_operation", action="promote", **WHERE)
+        lied = await ended(rigged)
+    assert lied["state"] == "rolled_back"
+    assert lied["proof"]["verdict"] == "DRIFT", lied["proof"]
+    assert set(tally.versions) == {before}
     assert tally.failed == 0, tally.failures

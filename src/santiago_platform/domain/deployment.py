@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from .identity import Name
+from .strategy import Strategy
 from .value import Value
 from .workload import Template
 
@@ -25,7 +26,8 @@ class Deployment(Value):
 
     live: gets all traffic outside a rollout. previous: kept warm until `warm_until`, so that a rollback is
     one weight change; afterwards it can still be rolled back to, with its instances started anew.
-    generation: rises with each change of `live`.
+    generation: rises with each change of `live`. strategy and the times: of the rollout that made `live`; the way
+    back takes them too.
     """
 
     service: Name
@@ -34,6 +36,8 @@ class Deployment(Value):
     live: Version | None = None
     previous: Version | None = None
     warm_until: datetime | None = None
+    strategy: Strategy = Strategy.BLUE_GREEN
+    ready_timeout_seconds: float = 60.0
     rollback_window_seconds: float = 600.0
     drain_timeout_seconds: float = 30.0
     generation: int = 0

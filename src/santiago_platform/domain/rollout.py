@@ -69,6 +69,7 @@ class Rollout(Value):
     git_ref: the commit to build when `new` is not known yet. replicas: of the new version.
     old: live when it began; None on a first deploy.
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
+    stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
 
@@ -97,7 +98,13 @@ class Rollout(Value):
     reason: str = ""
     detail: tuple[str, ...] = ()
     undo_as: Phase = Phase.FAILED
+    stranded: bool = False
     proof: Proof | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """The new version is the one that is live: at most its number of replicas changes."""
+        return self.old is not None and self.new is not None and self.old.name == self.new.name
 
     @property
     def deadline(self) -> datetime:
@@ -184,10 +191,11 @@ def desired(deployment: Deployment, rollout: Rollout | None, now: datetime) -> D
 
 def _weights(r: Rollout) -> dict[str, int]:
     weights: dict[str, int] = {}
-    if r.old is not None and r.shifted < r.parts:
-        weights[r.old.name] = r.parts - r.shifted
-    if r.new is not None and r.shifted > 0:
-        weights[r.new.name] = weights.get(r.new.name, 0) + r.shifted
+    shifted = 0 if r.phase is Phase.REVERTING else r.shifted
+    if r.old is not None and shifted < r.parts:
+        weights[r.old.name] = r.parts - shifted
+    if r.new is not None and shifted > 0:
+        weights[r.new.name] = weights.get(r.new.name, 0) + shifted
     return {next(iter(weights)): 1} if len(weights) == 1 else weights
 
 
@@ -197,7 +205,7 @@ def _new_replicas(r: Rollout) -> int:
     if r.phase.going_back:
         if r.strategy is Strategy.RECREATE or not r.moved:
             return 0
-        return r.new.replicas
+        return min(r.new.replicas, r.shifted) if r.strategy is Strategy.ROLLING else r.new.replicas
     match r.strategy:
         case Strategy.BLUE_GREEN:
             return r.new.replicas
@@ -212,6 +220,8 @@ def _old_replicas(r: Rollout) -> int:
         return 0
     if r.phase.going_back or r.phase is Phase.RELEASING:
         return r.old.replicas
+    if r.unchanged and r.phase in (Phase.SHIFTING, Phase.PROVING):
+        return 0  # the same instances: from here on the new number counts
     match r.strategy:
         case Strategy.BLUE_GREEN:
             return r.old.replicas
@@ -228,8 +238,7 @@ def begin(rollout: Rollout, now: datetime) -> Rollout:
     assert rollout.new is not None  # noqa: S101 - callers hold a version
     parts = rollout.new.replicas if rollout.strategy is Strategy.ROLLING else 1
     first = rollout.model_copy(update={"parts": parts})
-    unchanged = rollout.old is not None and rollout.old.name == rollout.new.name
-    stops_first = rollout.strategy is Strategy.RECREATE and rollout.old is not None and not unchanged
+    stops_first = rollout.strategy is Strategy.RECREATE and rollout.old is not None and not rollout.unchanged
     return _enter(first, Phase.STOPPING if stops_first else Phase.STARTING, now)
 
 
@@ -282,8 +291,13 @@ def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
     late = now > r.deadline
     if r.phase is Phase.RESTORING:
         wanted = r.old.replicas if r.old else 0
+        if late and r.old is not None and r.moved and seen.old.healthy == 0 and seen.new.healthy > 0:
+            words = (
+                f"{r.reason}; no instance of the version before is healthy, so the traffic stays where it is answered"
+            )
+            return _end(r.model_copy(update={"reason": words, "stranded": True}), Phase.FAILED, r.proof, now)
         if late or min(seen.old.ready, seen.old.healthy) >= wanted:
-            return _enter(r, Phase.REVERTING, now, shifted=0)
+            return _enter(r, Phase.REVERTING, now)
         return r
     proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
     if seen.weights == _weights(r) and proven:
@@ -302,7 +316,7 @@ def _certain_failure(r: Rollout, seen: Seen) -> Failure | None:
     """Why it cannot go on however long one waits, with the last log lines."""
     if r.phase is Phase.RELEASING and seen.release_error:
         return seen.release_error, seen.release_log
-    if r.phase is not Phase.STOPPING and seen.new.failure:
+    if r.phase is not Phase.STOPPING and not r.unchanged and seen.new.failure:
         return seen.new.failure, seen.new.log_tail
     return None
 
@@ -344,15 +358,17 @@ def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollou
 
 def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deployment:
     """The deployment after a finished rollout: the new version is live, or nothing changed."""
-    if rollout.phase is not Phase.SUCCEEDED or rollout.new is None:
+    if rollout.new is None or not (rollout.phase is Phase.SUCCEEDED or rollout.stranded):
         return deployment
-    warm = rollout.strategy is Strategy.BLUE_GREEN and rollout.rollback_window_seconds > 0
+    warm = rollout.strategy is Strategy.BLUE_GREEN and rollout.rollback_window_seconds > 0 and not rollout.stranded
     until = now + timedelta(seconds=rollout.rollback_window_seconds) if warm else None
     settled = deployment.after(rollout.new, now, until)
     return settled.model_copy(
         update={
+            "strategy": rollout.strategy,
             "rollback_window_seconds": rollout.rollback_window_seconds,
             "drain_timeout_seconds": rollout.drain_timeout_seconds,
+            "ready_timeout_seconds": rollout.ready_timeout_seconds,
         }
     )
 

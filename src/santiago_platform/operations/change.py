@@ -72,19 +72,19 @@ async def change(
 
 async def complete_operation(ports: Ports, operation: Operation) -> None:
     """Completes the log entry of an operation that has finished. Called again after a crash, it does no harm."""
-    unfinished = {entry.seq for entry in await ports.ship_log.unfinished()}
-    if operation.log_entry in unfinished:
+    opened = next((e for e in await ports.ship_log.unfinished() if e.seq == operation.log_entry), None)
+    if opened is not None:
         body: dict[str, Any] = {"reason": operation.reason, "detail": list(operation.detail)}
         if operation.proof is not None:
             body["proof"] = operation.proof.model_dump(mode="json")
         await ports.ship_log.append(
             _draft(
                 EntryKind.COMPLETED,
-                operation.kind,
+                opened.action,
                 operation.principal,
-                of=operation.log_entry,
+                of=opened.seq,
                 operation=operation.id,
-                subject=f"{operation.service}/{operation.environment}",
+                subject=opened.subject,
                 outcome=operation.state,
                 body=body,
             )
@@ -112,7 +112,7 @@ async def close_interrupted(ports: Ports) -> int:
                 operation=entry.operation,
                 subject=entry.subject,
                 outcome="interrupted",
-                body={"reason": "the platform ended before the change was stored; nothing was changed"},
+                body={"reason": "the platform ended in between; whether the change took effect is not known"},
             )
         )
     return closed

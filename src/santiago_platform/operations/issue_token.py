@@ -24,7 +24,7 @@ class TokenRequest(Value):
     name: Name
     role: Role
     tenant: Name | None = None
-    ttl_seconds: Annotated[float, Field(gt=0)] | None = None
+    ttl_seconds: Annotated[float, Field(gt=0, le=10 * 366 * 86400)] | None = None
     note: Annotated[str, Field(max_length=200)] = ""
 
 

@@ -91,6 +91,9 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
                 await _is_live(ports, operation_id, service, environment)
             operation = await start_rollback(ports, principal, service, environment, command.reason, record)
             operation_id = operation.id
+        elif command.action == "rollback" and await ports.store.read(lambda v: _is_rollback(v, rollout)):
+            operation_id = rollout.operation_id  # two who ask for the same thing get the same operation
+            record.outcome, record.body = "under way", {"as": operation_id}
         else:
             if command.action == "promote":
                 _promotable(rollout)
@@ -101,6 +104,13 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
             target = rollout.id
 
             def post(tx: Transaction) -> None:
+                current = tx.rollout(target)
+                if current is None or current.phase.finished or current.phase.going_back:
+                    raise PlatformError(
+                        ErrorCode.FAILED_PRECONDITION,
+                        f"operation {rollout.operation_id} has ended or is going back already",
+                        "action status says how; action rollback takes a finished one back",
+                    )
                 tx.add_message(target, message)
 
             await ports.store.write(post)
@@ -108,6 +118,11 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
             record.outcome, record.body = "delivered", {"to": operation_id}
     ports.activation.activate()
     return await _answer(ports, operation_id)
+
+
+def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:
+    operation = view.operation(rollout.operation_id)
+    return operation is not None and operation.kind == "rollback_service"
 
 
 def _promotable(rollout: Rollout) -> None:

@@ -6,7 +6,6 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import Operation
 from ..domain.rollout import Phase, Rollout, begin
-from ..domain.strategy import Strategy
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import Record
@@ -33,11 +32,12 @@ async def start_rollback(
             service=service,
             environment=environment,
             tenant=deployment.tenant,
-            strategy=Strategy.BLUE_GREEN,
+            strategy=deployment.strategy,
             old=deployment.live,
             new=deployment.previous,
             replicas=deployment.previous.replicas,
             phase=Phase.STARTING,
+            ready_timeout_seconds=deployment.ready_timeout_seconds,
             drain_timeout_seconds=deployment.drain_timeout_seconds,
             rollback_window_seconds=deployment.rollback_window_seconds,
             started_at=now,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..domain.deployment import Deployment, Version
@@ -12,7 +13,7 @@ from ..domain.effect import claims
 from ..domain.errors import PlatformError
 from ..domain.operation import Operation, OperationState
 from ..domain.proof import Proof, Verdict, prove
-from ..domain.rollout import Message, Phase, Rollout, Seen, VersionSeen, decide, desired, progress, settle
+from ..domain.rollout import Message, MessageKind, Phase, Rollout, Seen, VersionSeen, decide, desired, progress, settle
 from ..domain.signal import LogLine
 from ..operations.change import complete_operation
 from ..operations.deploy_service import template_of
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0  # after a pass that failed
 Key = tuple[str, str]
 CountPass = Callable[[str, str], None]
+
+
+class _Overtaken(Exception):
+    """An abort came in after the rows were read: they are read again, so that nobody is told yes and passed over."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,37 @@ class RolloutReconciler:
         self._count_pass = count_pass
         self._convergers: dict[Key, ServiceConverger] = {}
         self._builds: dict[str, asyncio.Task[Version]] = {}
+        self._wakes: dict[Key, asyncio.Event] = {}
 
     async def run(self) -> None:
-        """Passes until it is cancelled; a failed pass is logged and tried again."""
+        """Runs until it is cancelled: a loop for each service and environment, so that a slow one holds up no other."""
+        loops: dict[Key, asyncio.Task[None]] = {}
+        try:
+            while True:
+                try:
+                    for key in await self._ports.store.read(_keys):
+                        if key not in loops:
+                            self._wakes[key] = asyncio.Event()
+                            loops[key] = asyncio.create_task(self._run_one(key), name="rollouts of {}/{}".format(*key))
+                    await self._complete_logs()
+                except Exception:
+                    log.exception("looking for services failed")
+                await self._ports.activation.wait(IDLE_SECONDS)
+                for wake in self._wakes.values():
+                    wake.set()
+        finally:
+            for loop in loops.values():
+                loop.cancel()
+            await asyncio.gather(*loops.values(), return_exceptions=True)
+
+    async def _run_one(self, key: Key) -> None:
+        """Passes over one service; a failed pass is logged and tried again."""
         while True:
-            try:
-                rest = await self.pass_over_all()
-                self._count_pass("rollout", "ok")
-            except Exception:
-                log.exception("the pass over all services failed")
-                self._count_pass("rollout", "failed")
-                rest = RETRY_SECONDS
-            await self._ports.activation.wait(rest)
+            rest = await self._guarded(key)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._wakes[key].wait()
+            self._wakes[key].clear()
 
     async def pass_over_all(self) -> float:
         """One pass over every service. Returns the seconds until the next one is due."""
@@ -67,11 +91,15 @@ class RolloutReconciler:
 
     async def _guarded(self, key: Key) -> float:
         try:
-            return await self.pass_over(*key)
+            rest = await self.pass_over(*key)
         except PlatformError as exc:
             log.warning("%s/%s: %s %s", *key, exc.message, exc.internal)
         except Exception:
             log.exception("%s/%s: the pass failed", *key)
+        else:
+            self._count_pass("rollout", "ok")
+            return rest
+        self._count_pass("rollout", "failed")
         return RETRY_SECONDS
 
     async def pass_over(self, service: str, environment: str) -> float:
@@ -86,7 +114,8 @@ class RolloutReconciler:
             rollout = rows.rollout
             drain = rollout.drain_timeout_seconds if rollout else rows.deployment.drain_timeout_seconds
             want = desired(rows.deployment, rollout, self._ports.clock.now())
-            done = await converger.converge(want, drain_seconds=drain, rolling_out=rollout is not None)
+            on_trial = rollout.new.name if rollout and rollout.new and not rollout.unchanged else ""
+            done = await converger.converge(want, drain_seconds=drain, on_trial=on_trial)
             if rollout is None:
                 return done.rest
             seen = await self._seen(rows, rollout, done)
@@ -162,8 +191,11 @@ class RolloutReconciler:
     async def _store(self, rows: _Rows, after: Rollout) -> None:
         """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing."""
         now = self._ports.clock.now()
+        known = {m.id for m in rows.messages}
 
         def unit(tx: Transaction) -> Operation | None:
+            if any(m.kind is MessageKind.ABORT and m.id not in known for m in tx.messages(after.id)):
+                raise _Overtaken
             tx.save_rollout(after)
             if after.moved or after.phase.going_back or after.phase.finished:  # a promotion may come early, and waits
                 tx.remove_messages(after.id, [m.id for m in rows.messages])
@@ -179,7 +211,10 @@ class RolloutReconciler:
                 return finished
             return None
 
-        finished = await self._ports.store.write(unit)
+        try:
+            finished = await self._ports.store.write(unit)
+        except _Overtaken:
+            return
         log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
         if finished is not None:
             if task := self._builds.pop(after.id, None):

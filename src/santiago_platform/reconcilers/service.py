@@ -63,8 +63,11 @@ class ServiceConverger:
         self._left: dict[str, float] = {}
         self._failed: dict[str, float] = {}
 
-    async def converge(self, want: Desired, *, drain_seconds: float, rolling_out: bool) -> Pass:
-        """One pass. Raises nothing of an instance: what could not be started is in `refused`, by version."""
+    async def converge(self, want: Desired, *, drain_seconds: float, on_trial: str = "") -> Pass:
+        """One pass. on_trial: the version that is being rolled out; where it fails it is not tried again.
+
+        Raises nothing of an instance: what could not be started is in `refused`, by version.
+        """
         ports = self._ports
         instances = await ports.compute.list(self._service, self._environment)
         route = await ports.traffic.status(self._service, self._environment)
@@ -79,8 +82,8 @@ class ServiceConverger:
         for instance_id, instance in wanted.items():
             if instance_id not in present:
                 await self._start(instance, result)
-        if not rolling_out:
-            await self._retry_failed([present[i] for i in wanted if i in present], result)
+        kept = [present[i] for i, instance in wanted.items() if instance.template.version != on_trial and i in present]
+        await self._retry_failed(kept)
         await self._route(want, wanted, present, leaving, result)
         await self._retire(leaving, route, drain_seconds, result)
         if any(i not in present or present[i].state is InstanceState.STOPPING for i in wanted):
@@ -96,7 +99,7 @@ class ServiceConverger:
             if not retryable(exc.code):
                 result.refused[instance.template.version] = exc.message
 
-    async def _retry_failed(self, mine: list[InstanceStatus], result: Pass) -> None:
+    async def _retry_failed(self, mine: list[InstanceStatus]) -> None:
         now = self._ports.clock.monotonic()
         failed = {s.instance.id for s in mine if s.state is InstanceState.FAILED}
         self._failed = {i: self._failed.get(i, now) for i in failed}

@@ -259,3 +259,51 @@ def test_whatever_happens_a_rollout_ends_and_all_traffic_is_on_one_version(
     assert len(weights) == (0 if first and row.phase is not Phase.SUCCEEDED else 1)
     if row.phase is not Phase.SUCCEEDED:
         assert after_all.live == live.live, "the old version never stopped being the live one"
+
+
+def test_the_way_back_leaves_the_traffic_where_it_is_answered_when_the_old_version_is_dead() -> None:
+    row = rollout(phase=Phase.RESTORING, shifted=1, moved=True, reason="DRIFT")
+    dead_and_alive = Seen(old=VersionSeen(), new=VersionSeen(running=2, ready=2, healthy=2))
+    assert decide(row, dead_and_alive, (), NOW) is row
+    late = NOW + timedelta(seconds=61)
+    ended = decide(row, dead_and_alive, (), late)
+    assert (ended.phase, ended.stranded) == (Phase.FAILED, True)
+    assert "stays where it is answered" in ended.reason
+    after = settle(deployment(), ended, late)
+    assert desired(after, None, late).weights == {NEW.name: 1}
+    assert after.previous == OLD
+
+
+def test_the_way_back_goes_on_without_the_new_version_where_nobody_is_healthy() -> None:
+    row = rollout(phase=Phase.RESTORING, shifted=1, moved=True)
+    assert decide(row, Seen(), (), NOW + timedelta(seconds=61)).phase is Phase.REVERTING
+
+
+def test_fewer_replicas_of_the_same_version_are_claimed_once_the_traffic_has_been_dealt_with() -> None:
+    fewer = OLD.model_copy(update={"replicas": 1})
+    for strategy in Strategy:
+        row = rollout(strategy, phase=Phase.STARTING, new=fewer)
+        assert dict(desired(deployment(), row, NOW).replicas)[fewer] >= 1
+        proving = rollout(strategy, phase=Phase.PROVING, new=fewer, shifted=1)
+        assert [(v.name, n) for v, n in desired(deployment(), proving, NOW).replicas] == [(OLD.name, 1)]
+
+
+def test_going_back_from_a_rolling_deploy_starts_no_more_of_the_new_version() -> None:
+    for shifted in range(3):
+        row = rollout(Strategy.ROLLING, phase=Phase.RESTORING, parts=2, shifted=shifted, moved=shifted > 0)
+        counts = {v.name: n for v, n in desired(deployment(), row, NOW).replicas}
+        assert counts.get(NEW.name, 0) == shifted
+
+
+def test_traffic_returns_only_when_the_old_version_is_restored() -> None:
+    row = rollout(phase=Phase.RESTORING, shifted=1, moved=True)
+    assert desired(deployment(), row, NOW).weights == {NEW.name: 1}
+    back = decide(row, Seen(old=VersionSeen(running=2, ready=2, healthy=2)), (), NOW)
+    assert back.phase is Phase.REVERTING
+    assert desired(deployment(), back, NOW).weights == {OLD.name: 1}
+
+
+def test_a_deploy_of_what_is_live_is_not_failed_by_an_instance_that_was_given_up_on() -> None:
+    row = rollout(phase=Phase.STARTING, new=OLD)
+    failed = VersionSeen(running=1, ready=1, healthy=1, failure="exited with code 1")
+    assert decide(row, Seen(old=failed, new=failed), (), NOW) is row

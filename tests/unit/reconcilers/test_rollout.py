@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from dataclasses import replace
 from typing import Any
@@ -226,6 +227,104 @@ async def test_a_worker_without_ports_is_deployed_and_proven_by_its_processes() 
     ended = await deploy(platform)
     assert ended.state == OperationState.SUCCEEDED
     assert platform.traffic.routes == {}
+
+
+async def rollback(platform: FakePlatform) -> OperationView:
+    command = OperationCommand(action="rollback", service="web", environment="production")
+    return (await manage_operation(platform.ports, ANN, command)).operations[0]
+
+
+async def test_two_who_ask_for_a_rollback_get_the_same_one() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    await deploy(platform, "v2")
+    asked = [await rollback(platform), await rollback(platform)]
+    assert asked[0].id == asked[1].id
+    ended = await settle(platform, asked[0].id)
+    assert ended is not None
+    assert (ended.state, await live(platform)) == (OperationState.SUCCEEDED, first.version)
+    assert await platform.ship_log.unfinished() == []
+
+
+async def test_an_abort_that_comes_at_the_last_moment_is_not_answered_yes_and_passed_over() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    asked = DeployRequest(service="web", environment="production", git_ref="v2")
+    started = await deploy_service(platform.ports, ANN, asked)
+    write, told = platform.store.write, []
+
+    async def abort_first(unit: Any) -> Any:
+        """Somebody is always a moment faster than the step that ends the rollout."""
+        rollout = await platform.store.read(lambda v: v.active_rollout("web", "production"))
+        if rollout is not None and rollout.phase == "proving" and not told:
+            told.append(rollout.id)
+            await manage_operation(platform.ports, ANN, OperationCommand(action="abort", operation=started.id))
+        return await write(unit)
+
+    platform.store.write = abort_first  # type: ignore[method-assign]
+    ended = await settle(platform, started.id)
+    assert told
+    assert ended is not None
+    assert (ended.state, await live(platform)) == (OperationState.ROLLED_BACK, first.version)
+
+
+async def test_an_abort_of_what_has_ended_is_refused() -> None:
+    platform = FakePlatform()
+    ended = await deploy(platform)
+    with pytest.raises(PlatformError) as caught:
+        await manage_operation(platform.ports, ANN, OperationCommand(action="abort", operation=ended.id))
+    assert caught.value.code is ErrorCode.FAILED_PRECONDITION
+
+
+async def test_a_rollback_takes_the_strategy_of_the_version_that_it_undoes() -> None:
+    platform = FakePlatform()
+    await deploy(platform)
+    await deploy(platform, "v2", strategy=Strategy.RECREATE)
+    operation = await rollback(platform)
+    rollout = await platform.store.read(lambda v: v.rollout_of(operation.id))
+    assert rollout is not None
+    assert rollout.strategy is Strategy.RECREATE
+
+
+async def test_a_live_instance_that_was_given_up_on_is_tried_again_while_another_version_is_held() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    held = DeployRequest(service="web", environment="production", git_ref="v2", hold=True)
+    await deploy_service(platform.ports, ANN, held)
+    platform.compute.broken[await digest(platform, "v1")] = (InstanceState.FAILED, "was ended by SIGKILL")
+    loop = RolloutReconciler(platform.ports)
+    for _ in range(40):
+        await loop.pass_over_all()
+        platform.clock.advance(1)
+        await platform.clock.sleep(0)
+    assert f"web__production__{first.version}__0" in platform.compute.stopped
+
+
+async def test_a_service_that_is_slow_to_look_at_holds_up_no_other() -> None:
+    platform = FakePlatform()
+    platform.workspace.names += ["slow"]
+    asked = DeployRequest(service="slow", environment="production", git_ref="v1")
+    started = await deploy_service(platform.ports, ANN, asked)
+    await settle(platform, started.id)
+    looked, listing = asyncio.Event(), platform.compute.list
+
+    async def slow(service: str | None = None, environment: str | None = None) -> Any:
+        if service == "slow":
+            looked.set()
+            await asyncio.Event().wait()
+        return await listing(service, environment)
+
+    platform.compute.list = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(RolloutReconciler(platform.ports).run())
+    await looked.wait()
+    quick = await deploy_service(
+        platform.ports, ANN, DeployRequest(service="web", environment="production", git_ref="v1")
+    )
+    async with asyncio.timeout(10):
+        while (await platform.store.read(lambda v: v.operation(quick.id))).state == "running":  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 class Killed(BaseException):

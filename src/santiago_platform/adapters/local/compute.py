@@ -36,6 +36,7 @@ FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
 GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
 RECHECK_READY_SECONDS = 5.0
 RECHECK_COMMAND_SECONDS = 0.25  # a process each time
+LOOK_SECONDS = 0.25  # a list waits for a look at most
 LIVENESS_SECONDS = 5.0
 LIVENESS_FAILURES = 3
 LOOPBACK = "127.0.0.1"
@@ -63,7 +64,8 @@ class _Health:
     process: Process
     was_ready: bool
     ready: bool = False
-    reason: str = "it was not looked at yet"
+    looking: asyncio.Task[None] | None = None
+    reason: str = "its probe has not answered yet"
     checked: float = float("-inf")
     live_checked: float = 0.0
     live_failures: int = 0
@@ -245,11 +247,23 @@ class LocalCompute:
         if health is None or health.process != process:
             was_ready = await asyncio.to_thread(recorded, noted) == process
             health = self._health[record.instance.id] = _Health(process, was_ready)
-        now = self._clock.monotonic()
-        template = record.instance.template
-        unready_rest = RECHECK_COMMAND_SECONDS if template.readiness.command is not None else 0.0
-        if now - health.checked < (RECHECK_READY_SECONDS if health.ready else unready_rest):
-            return health
+        command = record.instance.template.readiness.command
+        unready_rest = RECHECK_COMMAND_SECONDS if command is not None else 0.0
+        since = self._clock.monotonic() - health.checked
+        if health.looking is None and since >= (RECHECK_READY_SECONDS if health.ready else unready_rest):
+            health.looking = asyncio.create_task(
+                self._look(record, health, noted), name=f"look at {record.instance.id}"
+            )
+        if health.looking is not None:
+            # A probe that takes long goes on beside the lists, which tell what was seen last: it holds up nobody.
+            await asyncio.wait([health.looking], timeout=LOOK_SECONDS)
+            if health.looking.done():
+                looked, health.looking = health.looking, None
+                looked.result()
+        return health
+
+    async def _look(self, record: InstanceRecord, health: _Health, noted: Path) -> None:
+        template, process = record.instance.template, health.process
         # Marked as the workspace's, so that it ends with it, and not as the instance: it is no process of that.
         marked = {**record.environment, WORKSPACE_VARIABLE: self._layout.id}
         where = Path(record.directory), marked
@@ -259,13 +273,13 @@ class LocalCompute:
         if problem is None and not health.was_ready:
             with suppress(OSError):  # a full disk makes nothing unready; it is known until this daemon ends
                 noted.write_text(f"{process.pid} {process.started_ticks}\n")
+        now = self._clock.monotonic()
         health.ready, health.reason, health.checked = problem is None, problem or "", now
         health.was_ready = health.was_ready or health.ready
         if template.liveness is not None and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
             health.live_checked = now
             dead = await check(template.liveness, record.endpoints, *where)
             await self._note_liveness(record.instance.id, health, dead)
-        return health
 
     async def _note_liveness(self, unit: str, health: _Health, dead: str | None) -> None:
         health.live_failures = health.live_failures + 1 if dead else 0

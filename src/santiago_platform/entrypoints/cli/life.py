@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -51,7 +52,7 @@ def init(
         console.say(f"  wrote {escape(path)}")
     for path in made.kept:
         console.say(f"  kept  {escape(path)}")
-    where = "" if directory == Path(".") else f"cd {directory} && "
+    where = "" if directory == Path(".") else f"cd {shlex.quote(str(directory))} && "
     console.say(f"\nNext: {where}santiago up -d && santiago deploy hello --env production --wait")
 
 

@@ -70,7 +70,7 @@ def deploy(
         hold=hold or None,
         dry_run=dry_run or None,
     )
-    _answer(asked, operation, wait=wait and not dry_run, as_json=as_json)
+    _answer(asked, operation, wait=wait and not dry_run, as_json=as_json, until_held=True)
 
 
 def rollback(
@@ -87,9 +87,11 @@ def rollback(
     _answer(asked, told["operations"][0], wait=wait, as_json=as_json)
 
 
-def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def _answer(
+    asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool, until_held: bool = False
+) -> None:
     if wait:
-        operation = _followed(asked, operation)
+        operation = _followed(asked, operation, until_held=until_held)
     if as_json:
         console.answer(operation)
     else:
@@ -98,14 +100,14 @@ def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bo
         raise typer.Exit(1)
 
 
-def _followed(asked: Daemon, operation: dict[str, Any]) -> dict[str, Any]:
-    """Tells each phase until it ends, or is held for a person."""
+def _followed(asked: Daemon, operation: dict[str, Any], *, until_held: bool) -> dict[str, Any]:
+    """Tells each phase until it ends. until_held: or is held for a person."""
     told = ""
     while operation["state"] == "running":
         if operation["phase"] != told:
             told = operation["phase"]
             console.progress(f"  {operation['progress']:4.0%} {told}")
-        if told == "holding":
+        if told == "holding" and until_held:
             break
         time.sleep(POLL_SECONDS)
         found = asked.tool("manage_operation", action="status", operation=operation["id"])
