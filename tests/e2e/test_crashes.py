@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,29 @@ async def ready(platform: RunningPlatform, but: int = 0) -> int:
             await asyncio.sleep(0.02)
 
 
+@pytest.fixture
+async def rigged(shared: RunningPlatform) -> AsyncIterator[RunningPlatform]:
+    """The module's platform, whose daemon is honest again after the test."""
+    yield shared
+    if (shared.layout.state / "rigged").exists():
+        await rig(shared, None)
+
+
 @pytest.fixture(scope="module")
-def rigged(lifeline: Lifeline) -> Iterator[RunningPlatform]:
+def shared(lifeline: Lifeline) -> Iterator[RunningPlatform]:
     with RunningPlatform(lifeline, up=False) as running:
         start_rigged(running)
         yield running
 
 
-async def rig(platform: RunningPlatform, what: str) -> None:
+async def rig(platform: RunningPlatform, what: str | None) -> None:
+    """Restarts the daemon, rigged so, or honest."""
     before = await ready(platform)
-    (platform.layout.state / "rigged").write_text(what)
+    rigged = platform.layout.state / "rigged"
+    if what is None:
+        rigged.unlink()
+    else:
+        rigged.write_text(what)
     kill_daemon(platform)
     await ready(platform, but=before)
 

@@ -30,7 +30,7 @@ Key = tuple[str, str]
 CountPass = Callable[[str, str], None]
 
 
-class _Overtaken(Exception):
+class _OvertakenError(Exception):
     """An abort came in after the rows were read: they are read again, so that nobody is told yes and passed over."""
 
 
@@ -195,7 +195,7 @@ class RolloutReconciler:
 
         def unit(tx: Transaction) -> Operation | None:
             if any(m.kind is MessageKind.ABORT and m.id not in known for m in tx.messages(after.id)):
-                raise _Overtaken
+                raise _OvertakenError
             tx.save_rollout(after)
             if after.moved or after.phase.going_back or after.phase.finished:  # a promotion may come early, and waits
                 tx.remove_messages(after.id, [m.id for m in rows.messages])
@@ -213,7 +213,7 @@ class RolloutReconciler:
 
         try:
             finished = await self._ports.store.write(unit)
-        except _Overtaken:
+        except _OvertakenError:
             return
         log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
         if finished is not None:
