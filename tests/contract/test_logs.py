@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +179,23 @@ class TestRealLogger:
         say(b"".join(b"new %d %s\n" % (n, b"." * 100) for n in range(3000)))
         second = await logs.read(LogFilter(limit=100, before=first.cursor))
         assert [line.text for line in second.lines] == [f"old {n}" for n in range(14, -1, -1)]
+
+
+def test_many_former_versions_do_not_use_up_the_files_that_a_process_may_open(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path)
+    for nth in range(300):
+        directory = layout.logs / f"web__production__{nth:012x}__0"
+        directory.mkdir(parents=True)
+        stamp = f"@{(1 << 62) + 1_800_000_000 + nth + 37:016x}{0:08x}"
+        (directory / "current").write_text(f"{stamp} line {nth}\n")
+    script = (
+        "import asyncio, resource, sys\n"
+        "from santiago_platform.adapters.layout import Layout\n"
+        "from santiago_platform.adapters.local.logs import FileLogs\n"
+        "from santiago_platform.ports.logs import LogFilter\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "page = asyncio.run(FileLogs(Layout.of(sys.argv[1])).read(LogFilter(limit=300)))\n"
+        "print(len(page.lines), page.lines[0].text, page.lines[-1].text)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout == "300 line 299 line 0\n", done.stderr

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import heapq
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -100,9 +99,8 @@ class FileLogs:
         newest = _stamp(filter.until) if filter.until is not None else None
         if before is not None:
             newest = min(newest or before.stamp, before.stamp)
-        with ExitStack() as files:
-            streams = [_newest_first(self._logs / unit, unit, newest, files) for unit in self._units(filter)]
-            return _page(heapq.merge(*streams, key=lambda found: found[0].age, reverse=True), filter, before)
+        with closing(_merged(self._logs, self._units(filter), newest)) as lines:
+            return _page(lines, filter, before)
 
     def _units(self, filter: LogFilter) -> list[str]:
         """Names come from the directory and never from the filter."""
@@ -117,6 +115,45 @@ class FileLogs:
             and filter.instance in (None, entry.name)
             and all(want in (None, has) for want, has in zip(wanted, match.groups(), strict=False))
         ]
+
+
+def _merged(logs: Path, units: list[str], newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
+    """Lines of all units, newest first, as of now.
+
+    A unit's files are open only from its newest line that is there now to its end: most of the units of many former
+    versions are never opened for more than a look.
+    """
+    waiting = sorted(
+        (place for unit in units if (place := _newest_place(logs / unit, unit, newest)) is not None),
+        key=lambda place: place.age,
+    )
+    streams: list[Generator[tuple[_Place, bytes], None, None]] = []
+    heads: list[tuple[_Place, bytes]] = []
+    try:
+        while waiting or heads:
+            top = max(range(len(heads)), key=lambda i: heads[i][0].age, default=None)
+            if top is None or (waiting and waiting[-1].age >= heads[top][0].age):
+                latest = waiting.pop()
+                stream = _newest_first(logs / latest.instance, latest.instance, newest)
+                # What was written since the look is left to the next call.
+                first = next((found for found in stream if found[0].age <= latest.age), None)
+                if first is not None:
+                    streams.append(stream)
+                    heads.append(first)
+                continue
+            yield heads[top]
+            if (following := next(streams[top], None)) is not None:
+                heads[top] = following
+            else:
+                del streams[top], heads[top]
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def _newest_place(directory: Path, unit: str, newest: str | None) -> _Place | None:
+    with closing(_newest_first(directory, unit, newest)) as lines:
+        return next((place for place, _ in lines), None)
 
 
 def _page(lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Place | None) -> LogPage:
@@ -181,19 +218,20 @@ def _unix(stamp: str) -> float:
     return max(0.0, seconds + int(stamp[17:], 16) / 1e9)
 
 
-def _newest_first(directory: Path, unit: str, newest: str | None, files: ExitStack) -> Iterator[tuple[_Place, bytes]]:
+def _newest_first(directory: Path, unit: str, newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
     """Lines of one unit. newest: files that begin after it are passed over."""
     stamp, nth = "", 0
-    for file in _open_all(directory, files):
-        if newest is not None and _first_stamp(file) > newest:
-            continue
-        for line in _backwards(file):
-            found, text = line[:_STAMP_BYTES], line[_STAMP_BYTES + 1 :]
-            if _STAMP.fullmatch(found) is None:
-                continue  # the beginning of a file that lost its own to a crash
-            nth = nth + 1 if found.decode() == stamp else 0
-            stamp = found.decode()
-            yield _Place(stamp, unit, nth), text
+    with ExitStack() as files:
+        for file in _open_all(directory, files):
+            if newest is not None and _first_stamp(file) > newest:
+                continue
+            for line in _backwards(file):
+                found, text = line[:_STAMP_BYTES], line[_STAMP_BYTES + 1 :]
+                if _STAMP.fullmatch(found) is None:
+                    continue  # the beginning of a file that lost its own to a crash
+                nth = nth + 1 if found.decode() == stamp else 0
+                stamp = found.decode()
+                yield _Place(stamp, unit, nth), text
 
 
 def _open_all(directory: Path, files: ExitStack) -> Iterator[BinaryIO]:
