@@ -45,7 +45,7 @@ lint: $(STAMP) ## Style, types and layers
 
 .PHONY: chaos
 chaos: setup ## Kills things at random points of random rollouts (SEED=n ROUNDS=n)
-	@$(BIN)/pytest tests/chaos -m chaos
+	@$(BIN)/pytest -s tests/chaos
 
 .PHONY: bench
 bench: setup ## Figures for docs/benchmarks.md

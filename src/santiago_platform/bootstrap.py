@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,8 +10,10 @@ from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
+from .adapters.local.backup import BackedUp, back_up
 from .adapters.local.binaries import fetch, missing
 from .adapters.local.compute import LocalCompute
+from .adapters.local.disk import LocalDisk
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
 from .adapters.local.logs import FileLogs
@@ -20,6 +22,10 @@ from .adapters.local.platform import Ports as Addresses
 from .adapters.local.port_registry import PortRegistry
 from .adapters.local.probe import LocalProbe
 from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
+from .adapters.local.restore import Restored, restore
+from .adapters.local.systemd import SystemdUnit, systemd_unit
+from .adapters.local.tenants import Tenants
+from .adapters.local.watchdog import MemoryWatchdog
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
@@ -33,12 +39,16 @@ from .ports import Ports
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """The ports of a workspace's platform, and what its server needs beside them."""
+    """The ports of a workspace's platform, and what its server needs beside them.
+
+    concerns: what somebody should look after, although requests are served.
+    """
 
     ports: Ports
     addresses: Addresses
     hook_token: str
     platform: LocalPlatform
+    concerns: Callable[[], list[str]]
 
 
 @asynccontextmanager
@@ -58,7 +68,9 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         stack.push_async_callback(ship_log.close)
         artifacts = LocalArtifacts(layout, clock)
         platform = LocalPlatform(layout)
-        traffic = EnvoyTraffic(layout)
+        registry = PortRegistry(layout.root)
+        traffic = EnvoyTraffic(layout, registry.claim)
+        workspace = FileWorkspace(layout.root, service_port=traffic.port)
         stack.push_async_callback(traffic.close)
         metrics = PrometheusMetrics(
             PrometheusConfig(
@@ -74,19 +86,29 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             ports=Ports(
                 store=store,
                 ship_log=ship_log,
-                workspace=FileWorkspace(layout.root),
+                workspace=workspace,
                 artifacts=artifacts,
-                compute=LocalCompute(layout, platform.supervisor, PortRegistry(layout.root), artifacts, clock),
+                compute=LocalCompute(
+                    layout,
+                    platform.supervisor,
+                    registry,
+                    artifacts,
+                    clock,
+                    tenants=Tenants(layout, workspace.settings),
+                    watchdog=stack.enter_context(MemoryWatchdog(layout)),
+                ),
                 traffic=traffic,
                 probe=LocalProbe(layout, addresses.ingress),
                 metrics=metrics,
                 logs=FileLogs(layout),
                 clock=clock,
                 activation=LoopActivation(),
+                disk=LocalDisk(layout),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),
             platform=platform,
+            concerns=traffic.concerns,
         )
 
 
@@ -103,21 +125,27 @@ def ship_log_key(layout: Layout) -> bytes | None:
 
 __all__ = [
     "Addresses",
+    "BackedUp",
     "FileWorkspace",
     "Finding",
     "Initialised",
     "Layout",
     "LocalPlatform",
+    "Restored",
+    "SystemdUnit",
     "UnitView",
     "Wired",
     "anchor_ship_log",
     "anchors",
+    "back_up",
     "examine",
     "fetch",
     "init_workspace",
     "known_ports",
     "missing",
+    "restore",
     "ship_log_key",
+    "systemd_unit",
     "verify_directory",
     "wire",
 ]

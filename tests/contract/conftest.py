@@ -56,6 +56,19 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="module")
+def claim(free_port: Callable[[], int]) -> Callable[[str], int]:
+    """Ports by purpose, as a registry gives them."""
+    given: dict[str, int] = {}
+
+    def claim(purpose: str) -> int:
+        if purpose not in given:
+            given[purpose] = free_port()
+        return given[purpose]
+
+    return claim
+
+
+@pytest.fixture(scope="module")
 def envoys(layout: Layout, free_port: Callable[[], int], binary: Callable[[str], Path]) -> Iterator[EnvoyPair]:
     pair = EnvoyPair(layout, binary("envoy"), free_port)
     pair.start()
@@ -64,9 +77,9 @@ def envoys(layout: Layout, free_port: Callable[[], int], binary: Callable[[str],
 
 
 @pytest.fixture
-async def envoy_traffic(envoys: EnvoyPair) -> AsyncIterator[EnvoyTraffic]:
+async def envoy_traffic(envoys: EnvoyPair, claim: Callable[[str], int]) -> AsyncIterator[EnvoyTraffic]:
     """Of the running pair, without routes."""
-    traffic = EnvoyTraffic(envoys.layout)
+    traffic = EnvoyTraffic(envoys.layout, claim)
     yield traffic
     for service in (SERVICE, "shop"):
         await traffic.remove(service, ENVIRONMENT)

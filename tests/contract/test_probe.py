@@ -16,8 +16,10 @@ from santiago_platform.adapters.local.probe import LocalProbe
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.route import Endpoint, Route
 from santiago_platform.domain.workload import Instance, Template
+from santiago_platform.testing.connections import grpc
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
+from santiago_platform.testing.grpc import GrpcUpstream
 from santiago_platform.testing.probe import WHERE, ProbeContract, claim, proof
 from santiago_platform.testing.traffic import backend, followed, route, seen
 from santiago_platform.testing.upstream import Upstream
@@ -171,6 +173,17 @@ class TestLocalProbe(ProbeContract):
         await world.upstreams["v1"].stop()
         found = await proof(probe, claim(f"serves {WHERE}", "v1"))
         assert found.evidence[0].observed == "503"
+
+    async def test_a_service_that_answers_calls_of_grpc_alone_is_called(
+        self, probe: LocalProbe, world: LocalWorld
+    ) -> None:
+        upstream = await GrpcUpstream("v1", "web__production__v1__0").start()
+        await world.traffic.apply(route(grpc("v1", 1, upstream)))
+        await seen(world.traffic, followed(1))
+        asked = claim(f"serves {WHERE} h2c", "v1")
+        assert (await proof(probe, asked)).verdict is Verdict.MATCH
+        await upstream.stop()
+        assert (await proof(probe, asked)).evidence[0].observed == "503"
 
     async def test_processes_of_another_workspace_and_dead_ones_are_not_counted(
         self, probe: LocalProbe, world: LocalWorld

@@ -10,13 +10,6 @@ from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.running_platform import RunningPlatform
 
 
-@pytest.fixture(scope="session")
-def lifeline() -> Iterator[Lifeline]:
-    held = Lifeline()
-    yield held
-    held.close()
-
-
 @pytest.fixture
 def make_platform(lifeline: Lifeline) -> Callable[..., RunningPlatform]:
     """`with make_platform() as platform`: one of the test's own."""

@@ -186,3 +186,30 @@ async def test_the_ships_log_holds_after_all_that(platform: RunningPlatform) -> 
     verified = platform.json("log", "verify", "--anchor")
     assert verified["intact"]
     assert verified["anchored"]
+
+
+async def test_a_service_is_scaled_up_and_down_without_a_failed_request(
+    platform: RunningPlatform, deployed: str
+) -> None:
+    async with platform.client() as client, Load(platform.ingress_port, HOST) as tally:
+        for replicas in (4, 1, 2):
+            asked = {**WHERE, "replicas": replicas, "wait": True}
+            scaled = await call(client, "scale_resources", asked)
+            assert scaled["state"] == "succeeded", scaled
+            assert f"instances hello/production {deployed} = {replicas} " in " ".join(scaled["proof"]["evidence"])
+    assert tally.failed == 0, tally.failures
+
+
+async def test_a_rollout_under_way_is_scaled_too(platform: RunningPlatform, deployed: str) -> None:
+    platform.set_version("scaled while it is held")
+    async with platform.client() as client, Load(platform.ingress_port, HOST) as tally:
+        held = await call(client, "deploy_service", {**WHERE, "git_ref": "HEAD", "hold": True, "wait": True})
+        scaled = await call(client, "scale_resources", {**WHERE, "replicas": 3})
+        assert scaled["id"] == held["id"]
+        await call(client, "manage_operation", {"action": "promote", "operation": held["id"]})
+        wait = {"action": "wait", "operation": held["id"]}
+        ended = (await call(client, "manage_operation", wait))["operations"][0]
+        assert ended["state"] == "succeeded", ended
+        assert f"instances hello/production {ended['version']} = 3 " in " ".join(ended["proof"]["evidence"])
+        await call(client, "scale_resources", {**WHERE, "replicas": 2, "wait": True})
+    assert tally.failed == 0, tally.failures

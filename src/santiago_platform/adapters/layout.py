@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +57,11 @@ class Layout:
         return self.state / "unpacked"
 
     @property
+    def volumes(self) -> Path:
+        """What services keep, over all versions: volumes/SERVICE__ENVIRONMENT/NAME."""
+        return self.state / "volumes"
+
+    @property
     def keys(self) -> Path:
         """Private keys of this workspace, 0600."""
         return self.state / "keys"
@@ -95,17 +99,22 @@ class Layout:
         return self.state / "owner.token"
 
     @property
+    def restored(self) -> Path:
+        """Of which backup the workspace was made, until the platform has started once."""
+        return self.state / "restored.json"
+
+    @property
     def ship_log(self) -> Path:
         return self.root / "ships-logs" / "platform"
 
     @property
     def runtime(self) -> Path:
-        """Sockets: a short path, since a socket's may have 107 bytes at most."""
-        base = os.environ.get("XDG_RUNTIME_DIR")
-        parent = Path(base) if base and len(base) < 60 and Path(base).is_dir() else Path(tempfile.gettempdir())
-        if len(str(parent)) > 60:
-            parent = Path("/tmp")  # noqa: S108 - the directory below is private and checked
-        return parent / f"santiago-{os.getuid()}-{self.id}"
+        """Sockets: a short path, since a socket's may have 107 bytes at most.
+
+        The same one for every caller: cron, ssh and a desktop session of one user differ in XDG_RUNTIME_DIR and TMPDIR,
+        and /run/user goes when its user logs out. Whoever makes it checks that it is private.
+        """
+        return Path("/tmp") / f"santiago-{os.getuid()}-{self.id}"  # noqa: S108 - private, and checked
 
     @property
     def daemon_socket(self) -> Path:

@@ -45,6 +45,11 @@ def _stat(pid: int | str) -> list[bytes] | None:
         return None
 
 
+def boot_id() -> str:
+    """Of this start of the machine: pids and start times of two starts may coincide."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def recorded(path: Path) -> Process | None:
     """The process that a launcher noted as `PID TICKS`, alive or not; None where nothing is noted."""
     try:

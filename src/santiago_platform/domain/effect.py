@@ -28,5 +28,6 @@ def claims(service: str, environment: str, desired: Desired) -> list[Claim]:
         if desired.weights.get(version.name):
             out.append(Claim(subject=f"instances {where} {version.name}", expected=str(count)))
     serving = sorted(v for v, w in desired.weights.items() if w > 0)
-    out.append(Claim(subject=f"serves {where}", expected=",".join(serving) or "none"))
+    speaks = " h2c" if any(v.template.protocol == "h2c" for v, _ in desired.replicas if v.name in serving) else ""
+    out.append(Claim(subject=f"serves {where}{speaks}", expected=",".join(serving) or "none"))
     return out

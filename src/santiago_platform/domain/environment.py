@@ -9,8 +9,12 @@ from pydantic import Field, ValidationError
 
 from .errors import ErrorCode, PlatformError
 from .identity import Name
+from .quantity import ByteQuantity
 from .strategy import Strategy
 from .value import Value
+
+
+LARGEST_STOP_BYTES = 64 << 30
 
 
 class ServiceSettings(Value):
@@ -20,7 +24,7 @@ class ServiceSettings(Value):
     strategy: Strategy | None = None
     rollback_window_seconds: Annotated[float, Field(ge=0, le=7 * 86400)] | None = None
     ready_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
-    drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    drain_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
     stop_grace_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
     variables: dict[str, str] = {}
 
@@ -52,6 +56,39 @@ class ReleaseRetention(Value):
     keep_days: Annotated[float, Field(ge=0)] = 30
 
 
+class Retention(Value):
+    """How long logs of units that are gone stay: until they are that old, or the oldest are too much together."""
+
+    logs_days: Annotated[float, Field(ge=0)] = 30
+    logs_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+
+
+class DiskLimits(Value):
+    """Free space below which it is told, and below which nothing is changed. 0 turns a limit off."""
+
+    warn_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    stop_bytes: Annotated[int, Field(ge=0, le=LARGEST_STOP_BYTES)] = 256 << 20
+
+
+class Quotas(Value):
+    """What all services of a tenant may use together, in all environments; None means: as much as there is.
+
+    instances: that run, those of a rollout and those kept warm included. memory: the sum of their limits. disk: of
+    their homes and volumes.
+    """
+
+    instances: Annotated[int, Field(ge=1)] | None = None
+    memory: ByteQuantity | None = None
+    disk: ByteQuantity | None = None
+
+
+class Tenant(Value):
+    """services: names of those that are its own."""
+
+    services: tuple[Name, ...] = ()
+    quotas: Quotas = Quotas()
+
+
 class Addresses(Value):
     """Where the platform listens: loopback always. 0 means: the platform's default."""
 
@@ -59,14 +96,54 @@ class Addresses(Value):
     ingress_port: Annotated[int, Field(ge=1, le=65535)] = 8780
 
 
+class KeyPair(Value):
+    """Files in PEM, by a path that is absolute or within the workspace. certificate: with its chain."""
+
+    certificate: Annotated[str, Field(min_length=1)]
+    key: Annotated[str, Field(min_length=1)]
+
+
+class Tls(KeyPair):
+    """HTTPS at the ingress, on a port beside the plain one. hosts: other certificates by host name, which may begin
+    with `*.`; the one above serves the rest."""
+
+    port: Annotated[int, Field(ge=1, le=65535)]
+    hosts: dict[Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$")], KeyPair] = {}
+
+
+class Ingress(Value):
+    """access_log: whether each request becomes a line in the log of the Envoy that it passed."""
+
+    tls: Tls | None = None
+    access_log: bool = True
+
+
 class Settings(Value):
-    """santiago.yaml, whole."""
+    """santiago.yaml, whole.
+
+    tenant: the workspace's own, whose services no other one of `tenants` names.
+    """
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     tenant: Name = "default"
+    tenants: dict[Name, Tenant] = {}
     environments: dict[Name, Environment] = {"production": Environment()}
     releases: ReleaseRetention = ReleaseRetention()
+    retention: Retention = Retention()
+    disk: DiskLimits = DiskLimits()
     addresses: Addresses = Addresses()
+    ingress: Ingress = Ingress()
+
+    def tenant_of(self, service: str) -> str:
+        """Whose a service is. What no tenant names is the workspace's own tenant's."""
+        return next((name for name, tenant in self.tenants.items() if service in tenant.services), self.tenant)
+
+    @property
+    def tenant_names(self) -> frozenset[str]:
+        return frozenset({self.tenant, *self.tenants})
+
+    def quotas(self, tenant: str) -> Quotas:
+        return self.tenants[tenant].quotas if tenant in self.tenants else Quotas()
 
     def overridden(self, variables: Mapping[str, str]) -> Settings:
         """With the ports that SANTIAGO_PORT and SANTIAGO_INGRESS_PORT name, where they do.

@@ -27,7 +27,8 @@ class OperationState(StrEnum):
 class Operation(Value):
     """kind: the tool that was called. request: its typed arguments. log_entry: its entry in the ship's log.
 
-    progress: 0 to 1. reason: why it ended as it did, in words. logged: its log entry is completed.
+    tenant: whose the service is; empty in old rows, whose caller was of it. progress: 0 to 1. reason: why it ended as it
+    did, in words. logged: its log entry is completed.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Operation(Value):
     principal: Principal
     service: str
     environment: str
+    tenant: str = ""
     request: dict[str, Any]
     state: OperationState = OperationState.RUNNING
     phase: str = "pending"
@@ -47,3 +49,7 @@ class Operation(Value):
     finished_at: datetime | None = None
     log_entry: int = 0
     logged: bool = False
+
+    @property
+    def of_tenant(self) -> str:
+        return self.tenant or self.principal.tenant

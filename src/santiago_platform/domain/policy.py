@@ -6,7 +6,7 @@ from .errors import ErrorCode, PlatformError
 from .identity import Principal, Role
 
 READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation"})
-CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service"})
+CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service", "scale_resources"})
 OWNER_ACTIONS = frozenset({"issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {

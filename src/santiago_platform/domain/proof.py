@@ -43,9 +43,12 @@ class Evidence(Value):
 
 
 class Proof(Value):
+    """notes: what a reader should know and no claim is about, such as a limit that the kernel does not enforce."""
+
     verdict: Verdict
     evidence: tuple[Evidence, ...]
     at: datetime
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line for people: the verdict and what decided it."""

@@ -110,21 +110,29 @@ class Rollout(Value):
     def deadline(self) -> datetime:
         if self.phase in (Phase.STARTING, Phase.RESTORING):
             return self.phase_since + timedelta(seconds=self.ready_timeout_seconds)
+        if self.phase is Phase.STOPPING:  # what is in flight may take its time first
+            return self.phase_since + DEADLINES[self.phase] + timedelta(seconds=self.drain_timeout_seconds)
         return self.phase_since + DEADLINES.get(self.phase, timedelta.max / 2)
 
 
 class MessageKind(StrEnum):
     PROMOTE = "promote"
     ABORT = "abort"
+    SCALE = "scale"
+
+
+# In these the number of replicas may change: no proof is being made of another one, and nothing goes back.
+SCALABLE = frozenset({Phase.RELEASING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING})
 
 
 class Message(Value):
-    """What somebody tells a rollout. by: the principal's name."""
+    """What somebody tells a rollout. by: the principal's name. replicas: of SCALE, from now on."""
 
     id: str
     kind: MessageKind
     by: str
     reason: str = ""
+    replicas: Annotated[int, Field(ge=1)] | None = None
     at: datetime
 
 
@@ -205,12 +213,14 @@ def _new_replicas(r: Rollout) -> int:
     if r.phase.going_back:
         if r.strategy is Strategy.RECREATE or not r.moved:
             return 0
-        return min(r.new.replicas, r.shifted) if r.strategy is Strategy.ROLLING else r.new.replicas
+        rolling = r.strategy is Strategy.ROLLING
+        return math.ceil(r.new.replicas * r.shifted / r.parts) if rolling else r.new.replicas
     match r.strategy:
         case Strategy.BLUE_GREEN:
             return r.new.replicas
         case Strategy.ROLLING:
-            return min(r.new.replicas, r.shifted + (r.phase in (Phase.STARTING, Phase.HOLDING)))
+            begun = min(r.parts, r.shifted + (r.phase in (Phase.STARTING, Phase.HOLDING)))
+            return math.ceil(r.new.replicas * begun / r.parts)
         case Strategy.RECREATE:
             return 0 if r.phase is Phase.STOPPING else r.new.replicas
 
@@ -256,6 +266,9 @@ def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: dat
         if message.kind is MessageKind.ABORT:
             why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
             return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
+    scaled = _scaled(rollout, messages)
+    if scaled is not rollout:
+        return scaled
     failed = _certain_failure(rollout, seen)
     if failed is None:
         onward = _onward(rollout, seen, messages, now)
@@ -265,6 +278,19 @@ def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: dat
     reason, detail = failed
     disproved = rollout.model_copy(update={"proof": seen.proof})
     return _go_back(disproved, reason, detail, now, undo_as=Phase.ROLLED_BACK if rollout.moved else Phase.FAILED)
+
+
+def _scaled(r: Rollout, messages: tuple[Message, ...]) -> Rollout:
+    """With the number of replicas that was asked for last, of both versions: the way back must carry the load too."""
+    asked = [m.replicas for m in messages if m.kind is MessageKind.SCALE and m.replicas is not None]
+    if not asked or r.phase not in SCALABLE:
+        return r
+    count = {"replicas": asked[-1]}
+    old = r.old.model_copy(update=count) if r.old else None
+    new = r.new.model_copy(update=count) if r.new else None
+    if (r.replicas, r.old, r.new) == (asked[-1], old, new):
+        return r
+    return r.model_copy(update={**count, "old": old, "new": new, "epoch": r.epoch + 1})
 
 
 def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
@@ -277,7 +303,8 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
             held = r.hold and r.shifted == 0
             return _enter(r, Phase.HOLDING, now) if held else _shift(r, now)
         case Phase.HOLDING if any(m.kind is MessageKind.PROMOTE for m in messages):
-            return _shift(r, now)
+            ready = min(seen.new.ready, seen.new.healthy) >= _new_replicas(r)  # it may have been scaled meanwhile
+            return _shift(r, now) if ready else r
         case Phase.SHIFTING if seen.weights == _weights(r):
             return _enter(r, Phase.PROVING if r.shifted >= r.parts else Phase.STARTING, now)
         case Phase.PROVING if seen.proof is not None:
@@ -357,7 +384,9 @@ def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollou
 
 
 def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deployment:
-    """The deployment after a finished rollout: the new version is live, or nothing changed."""
+    """The deployment after a finished rollout: the new version is live, or the old one, as many as were asked for."""
+    if rollout.old is not None:
+        deployment = deployment.model_copy(update={"live": rollout.old})
     if rollout.new is None or not (rollout.phase is Phase.SUCCEEDED or rollout.stranded):
         return deployment
     warm = rollout.strategy is Strategy.BLUE_GREEN and rollout.rollback_window_seconds > 0 and not rollout.stranded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,8 @@ class Endpoint(Value):
 class Backend(Value):
     """The endpoints of one version. health_path: asked by the proxies; empty means that they connect by TCP.
 
-    weight: its share of the traffic among its route's backends; 0 keeps it warm without traffic.
+    weight: its share of the traffic among its route's backends; 0 keeps it warm without traffic. protocol: what its
+    endpoints speak; h2c is HTTP/2 without TLS, as gRPC needs it. Health is asked over HTTP/1.1 in any case.
     """
 
     version: str
@@ -35,6 +36,7 @@ class Backend(Value):
     weight: Annotated[int, Field(ge=0)]
     health_path: str = ""
     health_host: str = ""
+    protocol: Literal["http", "h2c"] = "http"
 
 
 class Route(Value):
@@ -57,6 +59,7 @@ class RouteStatus(Value):
     weights: acknowledged by every live proxy, None while they differ or none lives.
     healthy: endpoints, by instance id, that every live proxy finds healthy. active_requests: in flight, by instance id,
     summed over the proxies. known: instance ids that any live proxy still has. error: what a proxy rejected.
+    address: `127.0.0.1:PORT`, which is this service's own and needs no name to be resolved; empty for a worker.
     """
 
     weights: dict[str, int] | None = None
@@ -64,6 +67,7 @@ class RouteStatus(Value):
     known: frozenset[str] = frozenset()
     active_requests: dict[str, int] = {}
     error: str = ""
+    address: str = ""
 
 
 def hostname(service: str, environment: str) -> str:

@@ -9,3 +9,11 @@ class Value(BaseModel):
     """An immutable value. Unknown fields are refused, so a typing mistake is an error and not a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def stored(self) -> str:
+        """As JSON for the disk, without what equals its default.
+
+        So a version of the platform that does not know a field yet can read what does not use it, and taking an
+        upgrade back is possible. Hence the default of a field that is stored never changes.
+        """
+        return self.model_dump_json(exclude_defaults=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,9 @@ from ..bootstrap import Layout, Wired, anchor_ship_log, wire
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal, Role
 from ..operations.change import close_interrupted, note
+from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
+from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.scrape import ScrapeReconciler
 from .http import LOOPBACK_HOSTS, build_app
@@ -55,6 +58,7 @@ async def run(layout: Layout) -> None:
             loops = [
                 asyncio.create_task(RolloutReconciler(ports, metrics.reconciled).run(), name="rollout"),
                 asyncio.create_task(ScrapeReconciler(ports).run(), name="scrape"),
+                asyncio.create_task(DiskReconciler(ports).run(), name="disk"),
             ]
             try:
                 await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))
@@ -68,12 +72,19 @@ async def run(layout: Layout) -> None:
 async def _greet(layout: Layout, wired: Wired) -> None:
     """What a start finds unfinished, and what it needs: closed entries, the owner's token, the anchor in git."""
     closed = await close_interrupted(wired.ports)
-    await note(wired.ports, PLATFORM, "platform.start", str(layout.root), {"pid": os.getpid(), "interrupted": closed})
+    body = {"pid": os.getpid(), "interrupted": closed, **_restored(layout)}
+    await note(wired.ports, PLATFORM, "platform.start", str(layout.root), body)
+    layout.restored.unlink(missing_ok=True)
     await _ensure_owner_token(layout, wired)
     try:
         await asyncio.to_thread(anchor_ship_log, layout)
     except PlatformError as exc:
         log.warning("commits will not carry the ship's log: %s", exc)
+
+
+def _restored(layout: Layout) -> dict[str, Any]:
+    """Where the workspace comes from, at the first start after `santiago restore`."""
+    return {"restored": json.loads(layout.restored.read_text())} if layout.restored.exists() else {}
 
 
 async def _ensure_owner_token(layout: Layout, wired: Wired) -> None:
@@ -95,11 +106,14 @@ async def _ensure_owner_token(layout: Layout, wired: Wired) -> None:
 
 async def _status(layout: Layout, wired: Wired) -> dict[str, Any]:
     head = await wired.ports.ship_log.head()
+    disk = disk_state(wired.ports)
     return {
         "workspace": str(layout.root),
         "addresses": wired.addresses.model_dump(),
         "units": [asdict(unit) for unit in wired.platform.units()],
         "problems": list(await _problems(wired)),
+        "warnings": [*disk.warnings, *wired.concerns()],
+        "disk": {"level": disk.level, **disk.space.model_dump()},
         "ship_log": {"entries": head.seq, "head": head.hash},
     }
 
@@ -113,7 +127,7 @@ async def _problems(wired: Wired) -> Sequence[str]:
         return [exc.message]
     if (await wired.ports.traffic.status("none", "none")).weights is None:
         return ["no proxy answers"]
-    return []
+    return disk_state(wired.ports).problems
 
 
 class _held:  # noqa: N801 - reads as what it does: `with _held(layout)`

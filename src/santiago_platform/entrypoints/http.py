@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.policy import authorise
+from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.release_service import ReleaseRequest, release_service
 from ..ports import Ports
@@ -156,8 +157,9 @@ class _Api:
         return JSONResponse({"alive": True})
 
     async def ready(self, _: Request) -> Response:
-        problems = list(await self._problems())
-        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+        problems, disk = list(await self._problems()), disk_state(self._ports)
+        body = {"ready": not problems, "problems": problems, "warnings": disk.warnings, "disk": disk.level}
+        return JSONResponse(body, 503 if problems else 200)
 
     async def scrape(self, _: Request) -> Response:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

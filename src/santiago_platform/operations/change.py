@@ -15,6 +15,7 @@ from ..domain.identity import Principal
 from ..domain.operation import Operation
 from ..domain.ship_log import Draft, EntryKind
 from ..ports import Ports
+from .disk_space import require_space
 
 
 class Record:
@@ -36,7 +37,11 @@ class Record:
 async def change(
     ports: Ports, principal: Principal, action: str, subject: str, request: dict[str, Any]
 ) -> AsyncIterator[Record]:
-    """Opens the entry durably before the body runs and completes it after, refused and failed changes too."""
+    """Opens the entry durably before the body runs and completes it after, refused and failed changes too.
+
+    Raises RESOURCE_EXHAUSTED, with nothing written, where the disk is too full.
+    """
+    require_space(ports)
     operation = ports.clock.new_id("op")
     opened = await ports.ship_log.append(
         _draft(EntryKind.OPENED, action, principal, operation=operation, subject=subject, body={"request": request})

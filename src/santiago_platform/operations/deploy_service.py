@@ -7,11 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ..domain.deployment import Deployment, Version
-from ..domain.environment import ServiceSettings
+from ..domain.environment import ServiceSettings, Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
-from ..domain.policy import authorise
 from ..domain.rollout import Phase, Rollout, begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
@@ -20,6 +19,7 @@ from ..ports import Ports
 from ..ports.store import Transaction
 from .change import change
 from .operation_view import OperationView, render
+from .tenancy import admit, require_disk, require_quota, require_service
 
 Reference = Annotated[str, Field(max_length=200)]
 
@@ -46,7 +46,8 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     """Stores the desired state and returns at once; the rollout's loop does the rest.
 
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
-    active), PERMISSION_DENIED.
+    active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (its tenant cannot be
+    kept apart here, or its memory cannot be counted).
     """
     if request.dry_run:
         return render(*await _plan(ports, principal, request, operation_id="dry-run", log_entry=0))
@@ -54,17 +55,24 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, "deploy_service", subject, asked) as record:
         operation, rollout = await _plan(ports, principal, request, operation_id=record.operation, log_entry=record.seq)
-        operation, rollout = await ports.store.write(lambda tx: _start(tx, operation, rollout))
+        settings = ports.workspace.settings()
+        operation, rollout = await ports.store.write(lambda tx: _start(tx, settings, operation, rollout))
         record.continues = True
     ports.activation.activate()
     return render(operation, rollout)
 
 
-def _start(tx: Transaction, operation: Operation, rollout: Rollout) -> tuple[Operation, Rollout]:
-    """Stores both, with what is live at this very moment as the way back."""
+def _start(
+    tx: Transaction, settings: Settings, operation: Operation, rollout: Rollout
+) -> tuple[Operation, Rollout]:
+    """Stores both, with what is live at this very moment as the way back. What others have just begun counts, too."""
+    require_quota(tx, settings, rollout)
     deployment = tx.deployment(rollout.service, rollout.environment)
     if deployment is None:
         deployment = Deployment(service=rollout.service, environment=rollout.environment, tenant=rollout.tenant)
+        tx.save_deployment(deployment)
+    elif deployment.tenant != rollout.tenant:
+        deployment = deployment.model_copy(update={"tenant": rollout.tenant})
         tx.save_deployment(deployment)
     if rollout.old != deployment.live:
         stale = rollout.model_copy(update={"old": deployment.live})
@@ -78,7 +86,10 @@ async def _plan(
     ports: Ports, principal: Principal, request: DeployRequest, *, operation_id: str, log_entry: int
 ) -> tuple[Operation, Rollout]:
     settings = ports.workspace.settings()
-    authorise(principal, "deploy_service", tenant=settings.tenant)
+    admit(principal, "deploy_service", settings)
+    await require_service(ports, principal, settings, request.service)
+    tenant = settings.tenant_of(request.service)
+    await ports.compute.admit(tenant)
     environment = settings.environments.get(request.environment)
     if environment is None:
         known = ", ".join(sorted(settings.environments))
@@ -91,7 +102,7 @@ async def _plan(
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     commit, template = await _what(ports, request)
     replicas = request.replicas or service_settings.replicas or 1
-    rollout = _rollout(ports, request, service_settings, operation_id, settings.tenant).model_copy(
+    rollout = _rollout(ports, request, service_settings, operation_id, tenant).model_copy(
         update={
             "old": deployment.live if deployment else None,
             "replicas": replicas,
@@ -101,10 +112,13 @@ async def _plan(
     )
     if rollout.new is not None:
         rollout = begin(rollout, rollout.started_at).model_copy(update={"epoch": 0})
+    await ports.store.read(lambda view: require_quota(view, settings, rollout))
+    await require_disk(ports, settings, tenant)
     operation = Operation(
         id=operation_id,
         kind="deploy_service",
         principal=principal,
+        tenant=tenant,
         service=request.service,
         environment=request.environment,
         request=request.model_dump(mode="json", exclude_defaults=True),
@@ -153,11 +167,10 @@ async def _what(ports: Ports, request: DeployRequest) -> tuple[str | None, Templ
         )
     if request.git_ref is not None:
         if request.service not in ports.workspace.services():
-            known = ", ".join(ports.workspace.services()) or "none"
             raise PlatformError(
                 ErrorCode.NOT_FOUND,
-                f"there is no service {request.service}",
-                f"services/NAME/score.yaml makes one; there are: {known}",
+                f"there is no folder of the service {request.service} any more",
+                f"services/{request.service}/score.yaml makes it anew; a release that was built can be deployed",
             )
         return await ports.artifacts.resolve(request.git_ref), None
     digest = request.release or await _live_release(ports, request)
@@ -180,9 +193,10 @@ async def template_of(ports: Ports, digest: str, service: str, environment: str)
     """The template of a release in an environment. Raises where the release is another service's."""
     release = await ports.artifacts.get(digest)
     if release.service != service:
+        # Whose it is stays unsaid: it may be another tenant's.
         raise PlatformError(
             ErrorCode.INVALID_ARGUMENT,
-            f"release {release.short} is of service {release.service}, not of {service}",
+            f"release {release.short} is not of service {service}",
             f"`santiago release {service}` builds one",
         )
     where = f"score.yaml of release {release.short}"

@@ -42,7 +42,20 @@ async def issue_token(ports: Ports, principal: Principal, request: TokenRequest)
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, "issue_token", f"token of {request.name}", asked) as record:
         authorise(principal, "issue_token")
-        tenant = request.tenant or ports.workspace.settings().tenant
+        settings = ports.workspace.settings()
+        tenant = request.tenant or settings.tenant
+        if tenant not in settings.tenant_names:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"there is no tenant {tenant}",
+                f"name it under tenants in santiago.yaml; there are: {', '.join(sorted(settings.tenant_names))}",
+            )
+        if request.role is Role.OWNER and tenant != settings.tenant:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"an owner is of all tenants, not of {tenant}",
+                "the roles platform and developer may do everything within their tenant",
+            )
         now = ports.clock.now()
         token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         token = Token(

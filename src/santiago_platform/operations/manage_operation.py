@@ -18,6 +18,7 @@ from ..ports.store import Snapshot, Transaction
 from .change import change
 from .operation_view import OperationView, view
 from .rollback_service import start_rollback
+from .tenancy import admit, of_all_tenants, require_service
 
 Report = Callable[[float, str], Awaitable[None]]
 
@@ -153,9 +154,12 @@ async def _is_live(ports: Ports, operation_id: str, service: str, environment: s
 
 async def _subject(ports: Ports, principal: Principal, command: OperationCommand) -> tuple[str, str, str | None]:
     if command.operation is None and command.service and command.environment:
-        authorise(principal, "manage_operation", tenant=ports.workspace.settings().tenant)
+        settings = ports.workspace.settings()
+        admit(principal, "manage_operation", settings)
+        await require_service(ports, principal, settings, command.service)
         return command.service, command.environment, None
     operation = await _find(ports, principal, command)
+    await require_service(ports, principal, ports.workspace.settings(), operation.service)
     return operation.service, operation.environment, operation.id
 
 
@@ -173,7 +177,7 @@ async def _find(ports: Ports, principal: Principal, command: OperationCommand) -
             "action history lists operations",
         )
     operation = await ports.store.read(look)
-    if operation is None or operation.principal.tenant != principal.tenant:
+    if operation is None or not (of_all_tenants(principal) or operation.of_tenant == principal.tenant):
         what = command.operation or f"{command.service}/{command.environment}"
         raise PlatformError(ErrorCode.NOT_FOUND, f"there is no operation {what}", "action history lists operations")
     return operation
@@ -182,7 +186,10 @@ async def _find(ports: Ports, principal: Principal, command: OperationCommand) -
 async def _history(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
     def look(v: Snapshot) -> OperationsView:
         found = v.operations(
-            tenant=principal.tenant, service=command.service, environment=command.environment, limit=command.limit
+            tenant=None if of_all_tenants(principal) else principal.tenant,
+            service=command.service,
+            environment=command.environment,
+            limit=command.limit,
         )
         return OperationsView(operations=tuple(view(v, operation) for operation in found))
 

@@ -15,7 +15,7 @@ EVIDENCE_LINES = 12
 
 
 class ProofView(Value):
-    """verdict: MATCH, DRIFT or UNVERIFIABLE. evidence: one line for each thing that was looked at."""
+    """verdict: MATCH, DRIFT or UNVERIFIABLE. evidence: one line for each thing that was looked at, and notes."""
 
     verdict: Verdict
     evidence: tuple[str, ...]
@@ -67,11 +67,14 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
         detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
         proof=ProofView(
             verdict=proof.verdict,
-            evidence=tuple(
-                f"{e.verdict}: {e.subject} = {e.observed if e.observed is not None else e.detail or '?'}"
-                + ("" if e.verdict is Verdict.MATCH else f", expected {e.expected}")
-                + f" (asked {e.source})"
-                for e in proof.evidence[:EVIDENCE_LINES]
+            evidence=(
+                *(
+                    f"{e.verdict}: {e.subject} = {e.observed if e.observed is not None else e.detail or '?'}"
+                    + ("" if e.verdict is Verdict.MATCH else f", expected {e.expected}")
+                    + f" (asked {e.source})"
+                    for e in proof.evidence[:EVIDENCE_LINES]
+                ),
+                *(f"note: {note}" for note in proof.notes[:EVIDENCE_LINES]),
             ),
         )
         if proof

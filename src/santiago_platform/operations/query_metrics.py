@@ -8,10 +8,10 @@ from pydantic import Field
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
-from ..domain.policy import authorise
 from ..domain.signal import Point, Series, Signal
 from ..domain.value import Value
 from ..ports import Ports
+from .tenancy import admit, of_all_tenants, require_service
 
 POINTS = 60
 
@@ -51,8 +51,17 @@ _UNITS = {
 
 async def query_metrics(ports: Ports, principal: Principal, query: MetricsQuery) -> MetricsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT (with Prometheus' words), UNAVAILABLE, PERMISSION_DENIED."""
-    authorise(principal, "query_metrics", tenant=ports.workspace.settings().tenant)
+    settings = ports.workspace.settings()
+    admit(principal, "query_metrics", settings)
+    if query.service is not None:
+        await require_service(ports, principal, settings, query.service)
     expression = _expression(ports, query)
+    if query.expression is not None and len(settings.tenant_names) > 1 and not of_all_tenants(principal):
+        raise PlatformError(
+            ErrorCode.PERMISSION_DENIED,
+            "an expression would read the series of every tenant: only the owner may ask so",
+            f"ask by signal, service and environment; signals: {', '.join(Signal)}",
+        )
     end = ports.clock.now().timestamp()
     step = query.step_seconds or max(1.0, query.window_seconds / POINTS)
     series = await ports.metrics.query(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..domain.deployment import Deployment, Version
+from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
-from ..domain.policy import authorise
+from ..domain.quantity import memory_rounded
+from ..domain.quota import Row, usage
 from ..domain.rollout import Desired, Rollout, desired
 from ..domain.route import RouteStatus, hostname
 from ..domain.value import Value
-from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
+from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
 SERVICES = 100
@@ -26,11 +30,14 @@ class ArchitectureQuery(Value):
 
 
 class InstanceView(Value):
+    """memory: in use, where it is known."""
+
     id: str
     state: str
     restarts: int
     pid: int
     address: str
+    memory: str = ""
     reason: str = ""
 
 
@@ -43,7 +50,8 @@ class VersionView(Value):
 
 
 class ServiceView(Value):
-    """url: through the ingress, by Host header. traffic_percent None: the proxies do not agree yet.
+    """url: through the ingress, by Host header. address: HOST:PORT of its own, by which programs on this machine reach
+    it; empty for a worker. traffic_percent None: the proxies do not agree yet.
 
     drift: where live differs from desired; empty outside a rollout means that it is as it should be.
     """
@@ -51,6 +59,7 @@ class ServiceView(Value):
     service: str
     environment: str
     url: str
+    address: str
     live: str
     rollback_to: str
     generation: int
@@ -66,35 +75,36 @@ class DocumentView(Value):
 
 
 class Architecture(Value):
-    """undeployed: services that are defined and run nowhere. environments: that may be deployed to."""
+    """undeployed: services that are defined and run nowhere. environments: that may be deployed to.
+
+    Where the workspace has several tenants, tenants has what the caller's own uses of its quotas, for the owner what
+    each does, and the owner alone gets documents: they are of the whole workspace.
+    """
 
     environments: tuple[str, ...]
     services: tuple[ServiceView, ...]
     undeployed: tuple[str, ...]
+    tenants: tuple[str, ...] = ()
     documents: tuple[DocumentView, ...] = ()
 
 
 async def read_architecture(ports: Ports, principal: Principal, query: ArchitectureQuery) -> Architecture:
     """Raises PlatformError: NOT_FOUND for an unknown service or environment, PERMISSION_DENIED."""
     settings = ports.workspace.settings()
-    authorise(principal, "read_architecture", tenant=settings.tenant)
+    admit(principal, "read_architecture", settings)
     if query.environment is not None and query.environment not in settings.environments:
         raise PlatformError(
             ErrorCode.NOT_FOUND,
             f"there is no environment {query.environment}",
             f"santiago.yaml has: {', '.join(sorted(settings.environments))}",
         )
-    rows = await ports.store.read(
-        lambda v: [(d, v.active_rollout(d.service, d.environment)) for d in v.deployments(tenant=principal.tenant)]
+    if query.service is not None:
+        await require_service(ports, principal, settings, query.service)
+    everyones = await ports.store.read(
+        lambda v: [(d, v.active_rollout(d.service, d.environment)) for d in v.deployments()]
     )
-    defined = ports.workspace.services()
-    known = {*defined, *(d.service for d, _ in rows)}
-    if query.service is not None and query.service not in known:
-        raise PlatformError(
-            ErrorCode.NOT_FOUND,
-            f"there is no service {query.service}",
-            f"there are: {', '.join(sorted(known)) or 'none'}",
-        )
+    rows = [(d, rollout) for d, rollout in everyones if is_own(principal, settings, d.service)]
+    defined = [service for service in ports.workspace.services() if is_own(principal, settings, service)]
     wanted = [
         (deployment, rollout)
         for deployment, rollout in rows
@@ -103,13 +113,30 @@ async def read_architecture(ports: Ports, principal: Principal, query: Architect
     port = settings.addresses.ingress_port
     services = [await _service(ports, deployment, rollout, port) for deployment, rollout in wanted]
     deployed = {d.service for d, _ in rows}
-    documents = ports.workspace.documents() if query.include_documents else []
+    several = len(settings.tenant_names) > 1
+    shared = query.include_documents and (of_all_tenants(principal) or not several)
+    documents = ports.workspace.documents() if shared else []
+    tenants = sorted(settings.tenant_names if of_all_tenants(principal) else {principal.tenant}) if several else []
     return Architecture(
         environments=tuple(sorted(settings.environments)),
         services=tuple(services),
         undeployed=tuple(s for s in defined if s not in deployed and query.service in (None, s)),
+        tenants=tuple([await _tenant(ports, settings, tenant, everyones) for tenant in tenants]),
         documents=tuple(DocumentView(path=path, text=text[:DOCUMENT_CHARACTERS]) for path, text in documents[:20]),
     )
+
+
+async def _tenant(ports: Ports, settings: Settings, tenant: str, rows: Sequence[Row]) -> str:
+    """At the height of what is rolling out."""
+    quotas = settings.quotas(tenant)
+    used = usage([row for row in rows if settings.tenant_of(row[0].service) == tenant], ports.clock.now())
+    shares = {
+        "instances": (str(used.instances), quotas.instances),
+        "memory": (memory_rounded(used.memory_bytes), quotas.memory),
+        "disk": (memory_rounded(await disk_bytes(ports, settings, tenant)), quotas.disk),
+    }
+    parts = [f"{what} {used}" + ("" if quota is None else f" of {quota}") for what, (used, quota) in shares.items()]
+    return f"{tenant}: {', '.join(parts)}"
 
 
 async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None, port: int) -> ServiceView:
@@ -128,11 +155,12 @@ async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None
         service=service,
         environment=environment,
         url=f"http://{hostname(service, environment)}:{port}/",
+        address=route.address,
         live=live.name if live else "",
         rollback_to=deployment.previous.name if deployment.previous else "",
         generation=deployment.generation,
         versions=tuple(_version(version, instances, route) for version in versions.values()),
-        requirements=_requirements(live.template) if live else {},
+        requirements=_requirements(live, instances) if live else {},
         rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
         drift=() if rollout else tuple(_drift(want, instances, route)),
     )
@@ -153,6 +181,7 @@ def _version(version: Version, instances: list[InstanceStatus], route: RouteStat
                 restarts=s.restarts,
                 pid=s.pid,
                 address=", ".join(f"{e.host}:{e.port}" for e in s.endpoints.values()),
+                memory=memory_rounded(s.memory_bytes) if s.memory_bytes is not None else "",
                 reason=s.reason,
             )
             for s in instances
@@ -161,13 +190,15 @@ def _version(version: Version, instances: list[InstanceStatus], route: RouteStat
     )
 
 
-def _requirements(template: Template) -> dict[str, str]:
-    limits = template.limits
+def _requirements(version: Version, instances: list[InstanceStatus]) -> dict[str, str]:
+    template, limits = version.template, version.template.limits
+    gaps = {s.not_enforced for s in instances if s.not_enforced and s.instance.template.version == version.name}
     found = {
         "ports": ", ".join(f"{p.name}={p.target}" for p in template.ports),
         "readiness": template.http_health_path or ("command" if template.readiness.command else "accepts TCP"),
         "memory_bytes": str(limits.memory_bytes) if limits.memory_bytes is not None else "",
         "cpu_cores": str(limits.cpu_cores) if limits.cpu_cores is not None else "",
+        "not_enforced": "; ".join(sorted(gaps)),
     }
     return {name: value for name, value in found.items() if value}
 

@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from ..domain.identity import Name, Principal
-from ..domain.policy import authorise
 from ..domain.signal import LogLine
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.logs import LogFilter
+from .tenancy import admit, known_services, of_all_tenants
 
 ANSWER_CHARACTERS = 48_000
 LINE_CHARACTERS = 2_000
@@ -42,8 +42,11 @@ class LogsAnswer(Value):
 
 async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> LogsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT for a bad cursor, PERMISSION_DENIED."""
-    authorise(principal, "read_logs", tenant=ports.workspace.settings().tenant)
+    settings = ports.workspace.settings()
+    admit(principal, "read_logs", settings)
+    everything = of_all_tenants(principal) or len(settings.tenant_names) == 1
     asked = LogFilter(
+        services=None if everything else tuple(await known_services(ports, principal, settings)),
         service=query.service,
         environment=query.environment,
         version=query.version,

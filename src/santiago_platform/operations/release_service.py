@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ..domain.identity import Name, Principal
-from ..domain.policy import authorise
 from ..domain.release import Release, prunable
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot
 from .change import change
+from .tenancy import admit, require_service
 
 
 class ReleaseRequest(Value):
@@ -22,7 +22,9 @@ async def release_service(ports: Ports, principal: Principal, request: ReleaseRe
     """The release of the service at a git ref; built once, returned again later. Raises as ports.artifacts says."""
     asked = request.model_dump(mode="json")
     async with change(ports, principal, "release_service", request.service, asked) as record:
-        authorise(principal, "release_service", tenant=ports.workspace.settings().tenant)
+        settings = ports.workspace.settings()
+        admit(principal, "release_service", settings)
+        await require_service(ports, principal, settings, request.service)
         commit = await ports.artifacts.resolve(request.git_ref)
         release = await ports.artifacts.build(request.service, commit)
         record.outcome, record.body = "released", {"release": release.digest, "commit": commit}

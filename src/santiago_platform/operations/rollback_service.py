@@ -50,6 +50,7 @@ async def start_rollback(
             principal=principal,
             service=service,
             environment=environment,
+            tenant=deployment.tenant,
             request={"to": deployment.previous.name, "reason": reason},
             phase=Phase.STARTING,
             reason=reason,

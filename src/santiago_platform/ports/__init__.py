@@ -8,6 +8,7 @@ from .activation import Activation
 from .artifacts import Artifacts
 from .clock import Clock
 from .compute import Compute
+from .disk import Disk
 from .logs import Logs
 from .metrics import Metrics
 from .probe import Probe
@@ -32,6 +33,7 @@ class Ports:
     logs: Logs
     clock: Clock
     activation: Activation
+    disk: Disk
 
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Artifacts",
     "Clock",
     "Compute",
+    "Disk",
     "Logs",
     "Metrics",
     "Ports",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Protocol
 
@@ -21,8 +22,10 @@ class InstanceStatus(Value):
     """An instance as the platform sees it.
 
     endpoints: by port name, the allocated addresses. restarts: times it ended by itself since it was started.
-    reason: why it is not ready, in words ("exited with code 1", "listens on 9000, not on PORT=21004").
-    pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
+    reason: why it is not ready, in words ("exited with code 1", "ran out of memory (limit 128Mi)", "listens on 9000, not
+    on PORT=21004"). pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
+    memory_bytes: in use, None where it is not known. not_enforced: which of its limits the kernel does not enforce, and
+    what is done instead; empty where it enforces them all.
     """
 
     instance: Instance
@@ -32,6 +35,8 @@ class InstanceStatus(Value):
     reason: str = ""
     pid: int = 0
     started_ticks: int = 0
+    memory_bytes: int | None = None
+    not_enforced: str = ""
 
 
 class Compute(Protocol):
@@ -43,9 +48,15 @@ class Compute(Protocol):
         left to end; call again once it is gone.
 
         Raises PlatformError: INVALID_ARGUMENT where no process can have its command or variables,
-        FAILED_PRECONDITION where its release is missing here, DATA_CORRUPT where a byte of it was changed,
-        RESOURCE_EXHAUSTED where no port or space is left.
+        FAILED_PRECONDITION where its release is missing here, or a file or a volume cannot be at its path,
+        DATA_CORRUPT where a byte of the release was changed, RESOURCE_EXHAUSTED where no port or space is left; what `admit` raises of its tenant.
         """
+
+    async def admit(self, tenant: str) -> None:
+        """Raises PlatformError(FAILED_PRECONDITION) where the tenant cannot be kept apart from the others here."""
+
+    async def disk_bytes(self, services: Collection[str]) -> int:
+        """Bytes on disk of what these services keep: their homes and volumes, in all environments. May take seconds."""
 
     async def stop(self, instance_id: str) -> None:
         """SIGTERM, after the template's grace SIGKILL, then forgets it and frees its ports. It stays listed,

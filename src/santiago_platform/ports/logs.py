@@ -9,9 +9,10 @@ from ..domain.value import Value
 class LogFilter(Value):
     """None and empty mean: any. text: a substring, case-insensitive. since, until: Unix seconds.
 
-    before: a cursor from a former answer; lines older than it.
+    before: a cursor from a former answer; lines older than it. services: those that the reader may know.
     """
 
+    services: tuple[str, ...] | None = None
     service: str | None = None
     environment: str | None = None
     version: str | None = None

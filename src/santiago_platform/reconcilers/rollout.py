@@ -18,6 +18,7 @@ from ..domain.signal import LogLine
 from ..operations.change import complete_operation
 from ..operations.deploy_service import template_of
 from ..operations.release_service import prune_releases
+from ..operations.tenancy import require_quota
 from ..ports import Ports
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
@@ -31,7 +32,7 @@ CountPass = Callable[[str, str], None]
 
 
 class _OvertakenError(Exception):
-    """An abort came in after the rows were read: they are read again, so that nobody is told yes and passed over."""
+    """A message came in after the rows were read: they are read again, so that nobody is told yes and passed over."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ class RolloutReconciler:
         if rollout.phase is Phase.RELEASING:
             return seen.model_copy(update=self._release(rollout))
         if rollout.phase is Phase.PROVING or (rollout.phase is Phase.REVERTING and weights == want.weights):
-            return seen.model_copy(update={"proof": await self._proof(rollout, rows)})
+            proof = await self._proof(rollout, rows)
+            return seen.model_copy(update={"proof": proof.model_copy(update={"notes": done.limits_not_enforced})})
         return seen
 
     async def _proof(self, rollout: Rollout, rows: _Rows) -> Proof:
@@ -186,7 +188,10 @@ class RolloutReconciler:
     async def _build(self, rollout: Rollout) -> Version:
         release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
         template = await template_of(self._ports, release.digest, rollout.service, rollout.environment)
-        return Version(template=template, replicas=rollout.replicas)
+        version = Version(template=template, replicas=rollout.replicas)
+        settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
+        await self._ports.store.read(lambda view: require_quota(view, settings, known))
+        return version
 
     async def _store(self, rows: _Rows, after: Rollout) -> None:
         """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing."""
@@ -194,10 +199,11 @@ class RolloutReconciler:
         known = {m.id for m in rows.messages}
 
         def unit(tx: Transaction) -> Operation | None:
-            if any(m.kind is MessageKind.ABORT and m.id not in known for m in tx.messages(after.id)):
+            # A promotion may come early: it waits until the rollout is ready for it.
+            if any(m.kind is not MessageKind.PROMOTE and m.id not in known for m in tx.messages(after.id)):
                 raise _OvertakenError
             tx.save_rollout(after)
-            if after.moved or after.phase.going_back or after.phase.finished:  # a promotion may come early, and waits
+            if after.moved or after.phase.going_back or after.phase.finished:
                 tx.remove_messages(after.id, [m.id for m in rows.messages])
             operation = tx.operation(after.operation_id)
             if operation is None:

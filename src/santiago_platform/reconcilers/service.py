@@ -48,6 +48,11 @@ class Pass:
             failure=self.refused.get(name) or failed,
         )
 
+    @property
+    def limits_not_enforced(self) -> tuple[str, ...]:
+        """In words, each once."""
+        return tuple(sorted({s.not_enforced for s in self.instances if s.not_enforced}))
+
     def why_not_ready(self, name: str) -> str:
         reasons = {s.reason for s in self.instances if s.instance.template.version == name and s.reason}
         return "; ".join(sorted(reasons))[:500]
@@ -97,7 +102,7 @@ class ServiceConverger:
             await self._ports.compute.start(instance)
         except PlatformError as exc:
             if not retryable(exc.code):
-                result.refused[instance.template.version] = exc.message
+                result.refused[instance.template.version] = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
 
     async def _retry_failed(self, mine: list[InstanceStatus]) -> None:
         now = self._ports.clock.monotonic()
@@ -145,7 +150,8 @@ class ServiceConverger:
                     endpoints=tuple(endpoints[name]),
                     weight=want.weights.get(name, 0),
                     health_path=template.http_health_path,
-                    health_host=(template.readiness.http_get.host or "") if template.readiness.http_get else "",
+                    health_host=(template.http_health.host or "") if template.http_health else "",
+                    protocol=template.protocol,
                 )
                 for name, template in sorted(templates.items())
             ),
@@ -183,6 +189,6 @@ def _endpoint(status: InstanceStatus, *, draining: bool) -> list[Endpoint]:
     found = status.endpoints.get(template.ports[0].name) if template.ports else None
     if found is None:
         return []
-    asked = status.endpoints.get(template.readiness.http_get.port) if template.readiness.http_get else None
+    asked = status.endpoints.get(template.http_health.port) if template.http_health else None
     health_port = asked.port if asked is not None and asked.port != found.port else None
     return [found.model_copy(update={"draining": draining, "health_port": health_port})]

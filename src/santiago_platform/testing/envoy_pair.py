@@ -10,36 +10,51 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
-
 from ..adapters.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
-from ..adapters.local.envoy import envoy_command
+from ..adapters.local.envoy_process import envoy_command, follows
+from ..domain.environment import Ingress
 
 
 class EnvoyPair:
-    """ingress_port: of both. stats_ports: by name."""
+    """ingress_port: of both. stats_ports: by name. ingress: as santiago.yaml would set it up; counts at a start."""
 
     def __init__(self, layout: Layout, binary: Path, free_port: Callable[[], int]) -> None:
         self.layout = layout
         self.ingress_port = free_port()
         self.stats_ports = {name: free_port() for name in ENVOYS}
+        self.ingress = Ingress()
         self._binary = binary
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:
         """Returns when they answer."""
         for name in names or ENVOYS:
-            command = envoy_command(
-                self.layout,
-                self._binary,
-                name,
-                ingress_port=self.ingress_port,
-                stats_port=self.stats_ports[name],
-            )
+            command = self.command(name)
             environment = {**os.environ, WORKSPACE_VARIABLE: self.layout.id}
-            self._processes[name] = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+            with self.log(name).open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    command, env=environment, stdout=log, stderr=subprocess.DEVNULL
+                )
         for name in names or ENVOYS:
             self._wait(name)
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """Writes what the Envoy reads, as `up` does."""
+        return envoy_command(
+            self.layout,
+            self._binary,
+            name,
+            ingress_port=self.ingress_port,
+            stats_port=self.stats_ports[name],
+            ingress=self.ingress,
+        )
+
+    def log(self, name: str) -> Path:
+        """What it wrote to stdout: the access log."""
+        return self.layout.root / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)
@@ -58,15 +73,8 @@ class EnvoyPair:
         shutil.rmtree(self.layout.runtime, ignore_errors=True)
 
     def _wait(self, name: str, seconds: float = 15.0) -> None:
-        transport = httpx2.HTTPTransport(uds=str(self.layout.envoy_admin(name)), verify=False)
         deadline = time.monotonic() + seconds
-        with httpx2.Client(transport=transport) as client:
-            while True:
-                try:
-                    if client.get("http://envoy/ready").text.strip() == "LIVE":
-                        return
-                except httpx2.HTTPError:
-                    pass
-                assert time.monotonic() < deadline, f"{name} is not ready after {seconds} s"
-                assert self._processes[name].poll() is None, f"{name} has ended"
-                time.sleep(0.02)
+        while not follows(self.layout.envoy_admin(name), self.layout.xds):
+            assert time.monotonic() < deadline, f"{name} is not ready after {seconds} s"
+            assert self._processes[name].poll() is None, f"{name} has ended"
+            time.sleep(0.02)

@@ -12,9 +12,10 @@ from ..domain.route import Endpoint
 class Upstream:
     """Listens on a port of its own from `start` to `stop`.
 
-    GET /hold answers when `release` is set; /headers gives back the request's headers as JSON; an upgrade to
-    websocket is echoed byte by byte; all else answers with the version. requests: seen, health checks
-    left out. metrics: what /metrics answers, where it is not empty.
+    GET /hold answers when `release` is set; /stream sends a line of the version again and again until then; /headers
+    gives back the request's headers as JSON; an upgrade to websocket is echoed byte by byte; all else answers with the
+    version. requests: seen, health checks left out. received: bytes of all bodies. metrics: what /metrics answers,
+    where it is not empty.
     """
 
     def __init__(self, version: str, instance: str) -> None:
@@ -22,6 +23,7 @@ class Upstream:
         self.instance = instance
         self.requests = 0
         self.holding = 0
+        self.received = 0
         self.status = 200
         self.metrics = ""
         self.release = asyncio.Event()
@@ -60,7 +62,13 @@ class Upstream:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         path = first.split(" ")[1]
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines if line)}
-        await reader.readexactly(int(headers.get("content-length", 0)))
+        left = int(headers.get("content-length", 0))
+        while left:
+            taken = await reader.read(min(left, 1 << 20))
+            if not taken:
+                return False
+            left -= len(taken)
+            self.received += len(taken)
         if path == "/healthz":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             await writer.drain()
@@ -74,6 +82,8 @@ class Upstream:
         if path == "/hold":
             self.holding += 1
             await self.release.wait()
+        if path == "/stream":
+            return await self._stream(writer)
         text, kind = self.version, "text/plain"
         if path == "/headers":
             text = json.dumps(headers)
@@ -85,5 +95,16 @@ class Upstream:
             f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
+        await writer.drain()
+        return True
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        line = f"{self.version}\n".encode()
+        while not self.release.is_set():
+            writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True

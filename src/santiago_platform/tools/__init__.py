@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .change import DEPLOY_SERVICE, MANAGE_OPERATION
+from .change import DEPLOY_SERVICE, MANAGE_OPERATION, SCALE_RESOURCES
 from .read import QUERY_METRICS, READ_ARCHITECTURE, READ_LOGS
 from .tool import Tool
 
@@ -25,6 +25,7 @@ TOOLS = registry(
         QUERY_METRICS,
         READ_LOGS,
         DEPLOY_SERVICE,
+        SCALE_RESOURCES,
         MANAGE_OPERATION,
     ]
 )

@@ -10,6 +10,7 @@ from ..domain.identity import Principal
 from ..operations.deploy_service import DeployRequest, deploy_service
 from ..operations.manage_operation import OperationCommand, OperationsView, Report, manage_operation
 from ..operations.operation_view import OperationView
+from ..operations.scale_resources import ScaleRequest, scale_resources
 from ..ports import Ports
 from .tool import Tool
 
@@ -21,13 +22,30 @@ class DeployCall(DeployRequest):
     timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 300
 
 
+class ScaleCall(ScaleRequest):
+    """A change of the number of replicas, and whether the caller waits for its end."""
+
+    wait: bool = False
+    timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 300
+
+
 async def _deploy(ports: Ports, who: Principal, call: DeployCall, report: Report | None) -> OperationView:
     started = await deploy_service(ports, who, call)
     if call.dry_run or not call.wait:
         return started
-    command = OperationCommand(action="wait", operation=started.id, timeout_seconds=call.timeout_seconds)
-    ended = await manage_operation(ports, who, command, report)
-    return ended.operations[0]
+    return await _ended(ports, who, started.id, call.timeout_seconds, report)
+
+
+async def _scale(ports: Ports, who: Principal, call: ScaleCall, report: Report | None) -> OperationView:
+    started = await scale_resources(ports, who, call)
+    return await _ended(ports, who, started.id, call.timeout_seconds, report) if call.wait else started
+
+
+async def _ended(
+    ports: Ports, who: Principal, operation: str, timeout_seconds: float, report: Report | None
+) -> OperationView:
+    command = OperationCommand(action="wait", operation=operation, timeout_seconds=timeout_seconds)
+    return (await manage_operation(ports, who, command, report)).operations[0]
 
 
 async def _manage(ports: Ports, who: Principal, command: OperationCommand, report: Report | None) -> OperationsView:
@@ -47,6 +65,20 @@ DEPLOY_SERVICE = Tool(
     example={"service": "web", "environment": "production", "git_ref": "HEAD", "wait": True},
     call=_deploy,
     destructive=True,
+)
+
+SCALE_RESOURCES = Tool(
+    name="scale_resources",
+    title="Scale resources",
+    description=(
+        "Sets the replicas of a service in an environment, during a rollout too. Answers as deploy_service does; "
+        "done when it succeeded with proof MATCH."
+    ),
+    request=ScaleCall,
+    answer=OperationView,
+    example={"service": "web", "environment": "production", "replicas": 3, "wait": True},
+    call=_scale,
+    idempotent=True,
 )
 
 MANAGE_OPERATION = Tool(

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from santiago_platform.domain.environment import Environment, ServiceSettings, Settings
+from santiago_platform.domain.environment import Environment, KeyPair, ServiceSettings, Settings, Tls
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.strategy import Strategy
 
@@ -28,3 +29,11 @@ def test_a_variable_that_is_no_port_is_refused(port: str) -> None:
     with pytest.raises(PlatformError) as caught:
         Settings().overridden({"SANTIAGO_INGRESS_PORT": port})
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("host", ["Web.localhost", "a b", "*", "web.*", ".localhost", "a/../b"])
+def test_a_certificate_is_for_a_host_name_or_all_below_one(host: str) -> None:
+    pair = KeyPair(certificate="c", key="k")
+    assert Tls(port=1, certificate="c", key="k", hosts={"*.web.localhost": pair}).hosts
+    with pytest.raises(ValidationError):
+        Tls.model_validate({"port": 1, "certificate": "c", "key": "k", "hosts": {host: pair.model_dump()}})

@@ -307,3 +307,43 @@ def test_a_deploy_of_what_is_live_is_not_failed_by_an_instance_that_was_given_up
     row = rollout(phase=Phase.STARTING, new=OLD)
     failed = VersionSeen(running=1, ready=1, healthy=1, failure="exited with code 1")
     assert decide(row, Seen(old=failed, new=failed), (), NOW) is row
+
+
+def scale(replicas: int) -> Message:
+    return Message(id=f"m-{replicas}", kind=MessageKind.SCALE, by="ann", replicas=replicas, at=NOW)
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_a_rollout_that_is_scaled_ends_with_that_many_of_the_new_version(strategy: Strategy, count: int) -> None:
+    row, live = rollout(strategy), deployment()
+    for _ in range(40):
+        if row.phase.finished:
+            break
+        row = decide(row, good(desired(live, row, NOW), row), (scale(5), scale(count)), NOW)
+    assert row.phase is Phase.SUCCEEDED
+    after = settle(live, row, NOW)
+    counts = {v.name: n for v, n in desired(after, None, NOW).replicas}
+    assert counts[NEW.name] == count
+    if strategy is Strategy.BLUE_GREEN:
+        assert counts[OLD.name] == count, "the way back carries the load too"
+
+
+def test_a_word_to_scale_comes_too_late_for_what_is_being_proven() -> None:
+    row = rollout(phase=Phase.PROVING, shifted=1)
+    assert decide(row, Seen(), (scale(9),), NOW) is row
+
+
+def test_a_held_version_that_was_scaled_is_promoted_once_all_of_it_is_ready() -> None:
+    row = rollout(phase=Phase.HOLDING, hold=True, new=NEW.model_copy(update={"replicas": 5}))
+    promote = Message(id="p", kind=MessageKind.PROMOTE, by="ann", at=NOW)
+    few = Seen(new=VersionSeen(running=5, ready=2, healthy=2))
+    assert decide(row, few, (promote,), NOW) is row
+    all_of_it = Seen(new=VersionSeen(running=5, ready=5, healthy=5))
+    assert decide(row, all_of_it, (promote,), NOW).phase is Phase.SHIFTING
+
+
+def test_a_rollout_that_goes_back_keeps_the_number_it_was_scaled_to() -> None:
+    row = decide(rollout(), Seen(), (scale(4),), NOW)
+    back = row.model_copy(update={"phase": Phase.ROLLED_BACK})
+    assert [n for _, n in desired(settle(deployment(), back, NOW), None, NOW).replicas] == [4]

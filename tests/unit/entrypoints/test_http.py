@@ -146,3 +146,24 @@ async def test_what_may_work_later_says_when(http: httpx2.AsyncClient, platform:
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_code_has_a_status_that_is_an_error(code: ErrorCode) -> None:
     assert 400 <= http_status(code) < 600
+
+
+async def test_a_disk_that_gets_full_is_a_warning_of_readiness(
+    http: httpx2.AsyncClient, platform: FakePlatform
+) -> None:
+    assert (await http.get("/readyz")).json() == {"ready": True, "problems": [], "warnings": [], "disk": "enough"}
+    platform.disk.free_bytes = 500 << 20
+    answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()["disk"]) == (200, "low")
+    assert "500.0 MiB free" in answer.json()["warnings"][0]
+
+
+async def test_a_change_on_a_full_disk_is_refused_and_reads_go_on(
+    http: httpx2.AsyncClient, platform: FakePlatform
+) -> None:
+    platform.disk.free_bytes = 0
+    refused = await http.post("/api/releases", json={"service": "web"})
+    assert error(refused) == (429, ErrorCode.RESOURCE_EXHAUSTED)
+    assert (await http.post("/api/tools/read_architecture")).status_code == 200
+    platform.disk.free_bytes = 1 << 40
+    assert (await http.post("/api/releases", json={"service": "web"})).status_code == 200

@@ -20,6 +20,7 @@ from santiago_platform.operations.change import close_interrupted
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.operation_view import OperationView
+from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.ports import Ports
 from santiago_platform.ports.compute import InstanceState
 from santiago_platform.reconcilers.rollout import RolloutReconciler
@@ -325,6 +326,54 @@ async def test_a_service_that_is_slow_to_look_at_holds_up_no_other() -> None:
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def counted(platform: FakePlatform) -> int:
+    return len(await platform.compute.list())
+
+
+@pytest.mark.parametrize("replicas", [1, 5])
+async def test_a_service_is_scaled_up_and_down_and_the_number_is_proven(replicas: int) -> None:
+    platform = FakePlatform()
+    first = await deploy(platform, replicas=3)
+    asked = ScaleRequest(service="web", environment="production", replicas=replicas)
+    started = await scale_resources(platform.ports, ANN, asked)
+    ended = await settle(platform, started.id)
+    assert ended is not None
+    assert (ended.kind, ended.state, ended.version) == ("scale_resources", OperationState.SUCCEEDED, first.version)
+    assert ended.proof is not None
+    assert any(f"= {replicas} " in line for line in ended.proof.evidence)
+    for _ in range(10):
+        await RolloutReconciler(platform.ports).pass_over_all()
+        platform.clock.advance(31)
+    assert await counted(platform) == replicas
+
+
+async def test_a_rollout_under_way_takes_the_number_over_and_the_answer_is_its_operation() -> None:
+    platform = FakePlatform()
+    await deploy(platform, replicas=2)
+    deployed = await deploy_service(
+        platform.ports, ANN, DeployRequest(service="web", environment="production", git_ref="v2", replicas=2)
+    )
+    asked = ScaleRequest(service="web", environment="production", replicas=4)
+    scaled = await scale_resources(platform.ports, ANN, asked)
+    assert scaled.id == deployed.id
+    ended = await settle(platform, deployed.id)
+    assert ended is not None
+    assert ended.state == OperationState.SUCCEEDED
+    live_version = await platform.store.read(lambda v: v.deployment("web", "production"))
+    assert live_version is not None
+    assert live_version.live is not None
+    assert live_version.live.replicas == 4
+    assert await platform.ship_log.unfinished() == []
+
+
+async def test_what_is_not_live_cannot_be_scaled() -> None:
+    with pytest.raises(PlatformError) as caught:
+        await scale_resources(
+            FakePlatform().ports, ANN, ScaleRequest(service="web", environment="production", replicas=2)
+        )
+    assert caught.value.code is ErrorCode.FAILED_PRECONDITION
 
 
 class Killed(BaseException):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Endpoint
 from ...domain.workload import Instance
 from ...ports.compute import InstanceState, InstanceStatus
@@ -21,14 +22,25 @@ class FakeCompute:
     """Instances in a dictionary. They are ready at once, unless `broken` says otherwise of their release.
 
     broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
+    refused: tenant -> why it cannot be kept apart. kept: service -> bytes on disk. not_enforced: of every instance.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, tuple[InstanceState, str]] = {}
         self.sabotaged = False
+        self.refused: dict[str, str] = {}
+        self.kept: dict[str, int] = {}
+        self.not_enforced = ""
         self.stopped: list[str] = []
         self._rows: dict[str, _Row] = {}
         self._next = 21000
+
+    async def admit(self, tenant: str) -> None:
+        if tenant in self.refused:
+            raise PlatformError(ErrorCode.FAILED_PRECONDITION, self.refused[tenant], "run the platform as root")
+
+    async def disk_bytes(self, services: Collection[str]) -> int:
+        return sum(self.kept.get(service, 0) for service in services)
 
     async def start(self, instance: Instance) -> None:
         if not self.sabotaged and instance.id not in self._rows:
@@ -62,6 +74,7 @@ class FakeCompute:
             },
             pid=0 if dead else row.pid,
             started_ticks=0 if dead else row.pid,
+            not_enforced=self.not_enforced,
         )
 
 

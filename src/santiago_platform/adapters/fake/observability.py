@@ -71,6 +71,7 @@ class FakeLogs:
 def _matches(line: LogLine, filter: LogFilter) -> bool:
     return (
         filter.service in (None, line.service)
+        and (filter.services is None or line.service in filter.services)
         and filter.environment in (None, line.environment)
         and filter.version in (None, line.version)
         and filter.instance in (None, line.instance)

@@ -6,6 +6,7 @@ from ...ports import Ports
 from ..system import LoopActivation
 from .clock import ManualClock
 from .compute import FakeCompute
+from .disk import FakeDisk
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
 from .ship_log import FakeShipLog
@@ -26,6 +27,7 @@ class FakePlatform:
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     logs: FakeLogs = field(default_factory=FakeLogs)
+    disk: FakeDisk = field(default_factory=FakeDisk)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -42,4 +44,5 @@ class FakePlatform:
             logs=self.logs,
             clock=self.clock,
             activation=LoopActivation(),
+            disk=self.disk,
         )

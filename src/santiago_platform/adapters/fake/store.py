@@ -72,7 +72,7 @@ class _Rows:
         found = [
             o
             for o in self._operations.values()
-            if tenant in (None, o.principal.tenant)
+            if tenant in (None, o.of_tenant)
             and service in (None, o.service)
             and environment in (None, o.environment)
             and running in (None, o.state is OperationState.RUNNING)

@@ -46,4 +46,5 @@ class FakeTraffic:
             healthy=frozenset(e.instance for b, e in endpoints if not e.draining and b.version not in self.unhealthy),
             known=frozenset(e.instance for _, e in endpoints),
             active_requests={e.instance: self.active.get(e.instance, 0) for _, e in endpoints},
+            address=f"127.0.0.1:{20000 + list(self._claimed).index((service, environment))}",
         )

@@ -39,7 +39,7 @@ class FakeWorkspace:
         return Template(
             service=score,
             environment=environment,
-            tenant=self.current.tenant,
+            tenant=self.current.tenant_of(score),
             release=release,
             command=("./run",),
             ports=self.ports,

@@ -5,56 +5,45 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
-import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
-from ...domain.route import Endpoint
-from ...domain.value import Value
-from ...domain.workload import Instance, Template
+from ...domain.workload import Container, Instance, Probe, Template
 from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
 from ...ports.compute import InstanceState, InstanceStatus
 from ..layout import WORKSPACE_VARIABLE, Layout
 from ..process import Process, listening_ports, recorded
+from .containers import container_pid, launch
+from .control_group import ControlGroups, Enforcement
 from .health import check
+from .instance import RECORD, InstanceRecord, check_runnable, service_path
+from .mounts import inside, is_mounting, mounts, try_mounts
 from .port_registry import PortRegistry
 from .supervisor import Supervisor
-from .unit import Unit, UnitStatus
+from .tenants import Tenants
+from .unit import INSTANCE_VARIABLE, Unit, UnitStatus
+from .watchdog import MemoryWatchdog
 
 log = logging.getLogger(__name__)
 
-RECORD = "instance.json"
 FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
 GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
 RECHECK_READY_SECONDS = 5.0
 RECHECK_COMMAND_SECONDS = 0.25  # a process each time
 LOOK_SECONDS = 0.25  # a list waits for a look at most
+USE_SECONDS = 5.0  # between two looks at how much memory an instance uses
 LIVENESS_SECONDS = 5.0
 LIVENESS_FAILURES = 3
-LOOPBACK = "127.0.0.1"
-
-
-class InstanceRecord(Value):
-    """What `instance.json` holds. ports: allocated, by port name. environment: of the process, whole."""
-
-    instance: Instance
-    ports: dict[str, int]
-    directory: str
-    environment: dict[str, str]
-
-    @property
-    def endpoints(self) -> dict[str, Endpoint]:
-        return {
-            name: Endpoint(instance=self.instance.id, host=LOOPBACK, port=port) for name, port in self.ports.items()
-        }
 
 
 @dataclass
@@ -71,24 +60,56 @@ class _Health:
     live_failures: int = 0
 
 
+@dataclass(frozen=True)
+class _Use:
+    """What the limits of a process come to, as it was at `read`, in monotonic seconds."""
+
+    process: Process | None
+    read: float
+    gap: str
+    memory_bytes: int | None
+
+
 class LocalCompute:
     """Implements ports.compute.Compute."""
 
     def __init__(
-        self, layout: Layout, supervisor: Supervisor, registry: PortRegistry, artifacts: Artifacts, clock: Clock
+        self,
+        layout: Layout,
+        supervisor: Supervisor,
+        registry: PortRegistry,
+        artifacts: Artifacts,
+        clock: Clock,
+        *,
+        tenants: Tenants | None = None,
+        groups: ControlGroups | None = None,
+        watchdog: MemoryWatchdog | None = None,
     ) -> None:
+        """tenants None: there is one. watchdog: that runs as long as this is used."""
         self._layout = layout
         self._supervisor = supervisor
         self._registry = registry
         self._artifacts = artifacts
         self._clock = clock
+        self._tenants = tenants or Tenants(layout, Settings)
+        self._groups = groups or ControlGroups(layout.id)
+        self._watchdog = watchdog or MemoryWatchdog(layout)
+        self._uses: dict[str, _Use] = {}
         self._records: dict[str, InstanceRecord] = {}
         self._health: dict[str, _Health] = {}
         self._changing = threading.Lock()  # units and their ports: `list` takes steps too, and may be asked at once
         self._swept = False
+        self._mountable: set[str] = set()  # versions whose files and volumes were mounted once
+
+    async def admit(self, tenant: str) -> None:
+        await asyncio.to_thread(self._tenants.admit, tenant)
+
+    async def disk_bytes(self, services: Collection[str]) -> int:
+        return await asyncio.to_thread(self._tenants.disk_bytes, services)
 
     async def start(self, instance: Instance) -> None:
-        _check_runnable(instance.template)
+        check_runnable(instance.template)
+        await self.admit(instance.template.tenant)
         try:
             directory = await self._artifacts.unpack(instance.template.release)
         except PlatformError as exc:
@@ -105,40 +126,86 @@ class LocalCompute:
             ) from exc
 
     def _add(self, instance: Instance, directory: Path) -> None:
-        unit = instance.id
+        unit, template = instance.id, instance.template
+        if not self._supervisor.directory(unit).exists():
+            self._try_mounts(template, directory)
         with self._changing:
             if self._supervisor.directory(unit).exists():
                 self._supervisor.link(unit)
                 return
-            ports = {port.name: self._registry.claim(f"{unit}:{port.name}") for port in instance.template.ports}
+            ports = {port.name: self._registry.claim(f"{unit}:{port.name}") for port in template.ports}
+            environments = {c.name: self._environment(template, c, ports) for c in template.containers}
             record = InstanceRecord(
                 instance=instance,
                 ports=ports,
                 directory=str(directory),
-                environment=self._environment(instance, ports),
+                environment=environments[template.container],
+                beside={c.name: environments[c.name] for c in template.beside},
+                prefix=self._tenants.prefix(template, directory),
+            )
+            launched = launch(
+                template,
+                unit=self._supervisor.directory(unit),
+                mounted={
+                    c.name: mounts(c, unit=self._supervisor.directory(unit), **self._places(template, directory))
+                    for c in template.containers
+                },
+                environments=environments,
+                prefix=record.prefix,
+                marks={WORKSPACE_VARIABLE: self._layout.id, INSTANCE_VARIABLE: unit},
             )
             self._supervisor.add(
                 Unit(
                     name=unit,
-                    command=instance.template.command,
+                    command=launched.command,
                     directory=directory,
-                    environment=record.environment,
-                    stop_grace_seconds=instance.template.stop_grace_seconds,
+                    environment=launched.environment,
+                    stop_grace_seconds=template.stop_grace_seconds,
                     give_up_after=GIVE_UP_AFTER,
-                    extra={RECORD: record.model_dump_json()},
+                    prepare=(self._groups.enter(unit, instance.template.limits),),
+                    conclude=(self._groups.leave(instance.template.limits),),
+                    prefix=launched.prefix,
+                    extra={**launched.extra, RECORD: record.stored()},
                 )
             )
 
-    def _environment(self, instance: Instance, ports: dict[str, int]) -> dict[str, str]:
+    def _try_mounts(self, template: Template, directory: Path) -> None:
+        """Once for a version, so that one whose files have no place fails with the reason, and before it is started."""
+        if template.version in self._mountable:
+            return
+        for container in template.containers:
+            # Beside the units, where what a crash leaves is removed by the next start.
+            with tempfile.TemporaryDirectory(dir=self._layout.units, prefix=".trial-") as scratch:
+                try:
+                    try_mounts(container, scratch=Path(scratch), **self._places(template, directory))
+                except PlatformError as exc:
+                    message = f"{template.service} cannot be started in {template.environment}: {exc.message}"
+                    raise PlatformError(exc.code, message, exc.hint) from exc
+        uid = self._tenants.uid(template.tenant)
+        for volume in (volume for container in template.containers for volume in container.volumes):
+            if uid is not None:  # it may have been another tenant's, or the platform's own
+                self._tenants.hand_over(self._volumes(template) / volume.name, uid)
+        self._mountable.add(template.version)
+
+    def _places(self, template: Template, directory: Path) -> dict[str, Any]:
+        """What `mounts` is told of an instance's surroundings."""
+        uid = self._tenants.uid(template.tenant)
+        return {
+            "release": directory,
+            "volumes": self._volumes(template),
+            "owner": None if uid is None else (uid, uid),
+        }
+
+    def _volumes(self, template: Template) -> Path:
+        return self._layout.volumes / f"{template.service}__{template.environment}"
+
+    def _environment(self, template: Template, container: Container, ports: dict[str, int]) -> dict[str, str]:
         """Little but what the author gave: a service that needs more says so in its score.yaml."""
-        template = instance.template
-        home = self._layout.state / "home" / f"{template.service}__{template.environment}"
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         environment = {
             "PATH": service_path(),
-            "HOME": str(home),
+            "HOME": str(self._tenants.home(template)),
             "LANG": "C.UTF-8",
-            **dict(template.variables),
+            **dict(container.variables),
         }
         for index, port in enumerate(template.ports):
             environment[port.variable(first=index == 0)] = str(ports[port.name])
@@ -152,11 +219,13 @@ class LocalCompute:
             if instance_id not in self._units():
                 return
             record = self._record(instance_id)
+            Enforcement.read(self._supervisor.directory(instance_id)).remove()
             if self._supervisor.remove(instance_id):
                 for name in record.ports if record else ():
                     self._registry.release(f"{instance_id}:{name}")
                 self._records.pop(instance_id, None)
                 self._health.pop(instance_id, None)
+                self._uses.pop(instance_id, None)
 
     def _units(self) -> Sequence[str]:
         return [name for name in self._supervisor.names() if "__" in name]
@@ -181,8 +250,18 @@ class LocalCompute:
                 continue
             template = record.instance.template
             if service in (None, template.service) and environment in (None, template.environment):
+                self._uses[name] = self._use(name, status.process)
                 found.append((record, status))
         return sorted(found, key=lambda pair: _order(pair[0].instance))
+
+    def _use(self, name: str, process: Process | None) -> _Use:
+        known, now = self._uses.get(name), self._clock.monotonic()
+        if known is not None and known.process == process and now - known.read < USE_SECONDS:
+            return known
+        enforced = Enforcement.read(self._supervisor.directory(name))
+        memory = enforced.memory_bytes if enforced.watched_bytes is None else self._watchdog.memory_bytes(name)
+        read = now if enforced.settled else float("-inf")
+        return _Use(process, read, enforced.gap, memory if process else None)
 
     def _mend(self, name: str) -> None:
         """One that nobody supervises: a crash came between writing and linking it, or its supervisor was killed."""
@@ -207,7 +286,8 @@ class LocalCompute:
         if unit not in self._records:
             try:
                 text = (self._supervisor.directory(unit) / RECORD).read_text()
-                self._records[unit] = InstanceRecord.model_validate_json(text)
+                # A newer version may have said more of it: what runs is kept by the version that comes after, too.
+                self._records[unit] = InstanceRecord.model_validate_json(text, extra="ignore")
             except (OSError, ValidationError) as exc:
                 log.warning("%s has no record and is removed: %s", unit, type(exc).__name__)
                 return None
@@ -215,6 +295,7 @@ class LocalCompute:
 
     async def _status(self, record: InstanceRecord, unit: UnitStatus) -> InstanceStatus:
         state, reason = await self._state(record, unit)
+        use = self._uses.get(record.instance.id)
         return InstanceStatus(
             instance=record.instance,
             state=state,
@@ -223,6 +304,8 @@ class LocalCompute:
             reason=reason,
             pid=unit.process.pid if unit.process else 0,
             started_ticks=unit.process.started_ticks if unit.process else 0,
+            memory_bytes=use.memory_bytes if use else None,
+            not_enforced=use.gap if use else "",
         )
 
     async def _state(self, record: InstanceRecord, unit: UnitStatus) -> tuple[InstanceState, str]:
@@ -247,8 +330,8 @@ class LocalCompute:
         if health is None or health.process != process:
             was_ready = await asyncio.to_thread(recorded, noted) == process
             health = self._health[record.instance.id] = _Health(process, was_ready)
-        command = record.instance.template.readiness.command
-        unready_rest = RECHECK_COMMAND_SECONDS if command is not None else 0.0
+        runs_commands = any(c.readiness and c.readiness.command for c in record.instance.template.containers)
+        unready_rest = RECHECK_COMMAND_SECONDS if runs_commands else 0.0
         since = self._clock.monotonic() - health.checked
         if health.looking is None and since >= (RECHECK_READY_SECONDS if health.ready else unready_rest):
             health.looking = asyncio.create_task(
@@ -263,11 +346,8 @@ class LocalCompute:
         return health
 
     async def _look(self, record: InstanceRecord, health: _Health, noted: Path) -> None:
-        template, process = record.instance.template, health.process
-        # Marked as the workspace's, so that it ends with it, and not as the instance: it is no process of that.
-        marked = {**record.environment, WORKSPACE_VARIABLE: self._layout.id}
-        where = Path(record.directory), marked
-        problem = await check(template.readiness, record.endpoints, *where)
+        containers, process = record.instance.template.containers, health.process
+        problem = await self._asked(record, process, {c: c.readiness for c in containers})
         if problem is not None and "nothing listens" in problem:
             problem += await asyncio.to_thread(_listens_elsewhere, process.pid)
         if problem is None and not health.was_ready:
@@ -276,10 +356,32 @@ class LocalCompute:
         now = self._clock.monotonic()
         health.ready, health.reason, health.checked = problem is None, problem or "", now
         health.was_ready = health.was_ready or health.ready
-        if template.liveness is not None and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
+        if any(c.liveness for c in containers) and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
             health.live_checked = now
-            dead = await check(template.liveness, record.endpoints, *where)
+            dead = await self._asked(record, process, {c: c.liveness for c in containers})
             await self._note_liveness(record.instance.id, health, dead)
+
+    async def _asked(
+        self, record: InstanceRecord, process: Process, probes: dict[Container, Probe | None]
+    ) -> str | None:
+        """What the first container that is not well has, in words; None where all are well."""
+        template, directory = record.instance.template, Path(record.directory)
+        for container, probe in probes.items():
+            unit, mounted = self._supervisor.directory(record.instance.id), bool(container.files or container.volumes)
+            pid = container_pid(unit, container.name) if template.beside else process.pid
+            if pid is None or (mounted and is_mounting(pid, unit)):
+                return "it is being started"
+            if probe is None:
+                continue
+            # Marked as the workspace's, so that it ends with it, and not as the instance: it is no process of that.
+            own = record.beside.get(container.name, record.environment)
+            environment, prefix = {**own, WORKSPACE_VARIABLE: self._layout.id}, record.prefix
+            if probe.command is not None and mounted:
+                prefix = (*inside(pid, directory), *prefix)
+            problem = await check(probe, record.endpoints, directory, environment, prefix)
+            if problem is not None:
+                return f"{container.name}: {problem}" if template.beside else problem
+        return None
 
     async def _note_liveness(self, unit: str, health: _Health, dead: str | None) -> None:
         health.live_failures = health.live_failures + 1 if dead else 0
@@ -288,36 +390,6 @@ class LocalCompute:
             # The second time around it ignored the TERM.
             flag = "-t" if health.live_failures == LIVENESS_FAILURES else "-k"
             await asyncio.to_thread(self._supervisor.control, unit, flag)
-
-
-def service_path() -> str:
-    """PATH of the services: this machine's, without the virtual environment that the platform itself runs in."""
-    given = os.environ.get("PATH", os.defpath).split(":")
-    own = Path(sys.prefix) if sys.prefix != sys.base_prefix else None
-    return ":".join(p for p in given if os.path.isabs(p) and not (own and Path(p).is_relative_to(own)))
-
-
-def _check_runnable(template: Template) -> None:
-    """What no process can be started with. Raises INVALID_ARGUMENT."""
-    for name, value in template.variables:
-        if not name or "=" in name:
-            raise _unrunnable(template, f"{name!r:.60} cannot name an environment variable")
-        if not _is_text(name + value):
-            raise _unrunnable(template, f"the variable {name!r:.60} holds a NUL or a half character")
-    if not template.command or "=" in template.command[0] or not all(map(_is_text, template.command)):
-        raise _unrunnable(template, "its command is empty, holds a NUL, or its first word has a `=`")
-
-
-def _is_text(value: str) -> bool:
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _unrunnable(template: Template, what: str) -> PlatformError:
-    return PlatformError(
-        ErrorCode.INVALID_ARGUMENT,
-        f"{template.service} cannot be started in {template.environment}: {what}",
-        "mend `command`, `args` or `variables` in its score.yaml, or `variables` in santiago.yaml",
-    )
 
 
 def _order(instance: Instance) -> tuple[str, str, str, int]:

@@ -9,25 +9,21 @@ that a crash between two steps is mended by the next call.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
-import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route, RouteStatus
-from ...domain.value import Value
 from ..layout import ENVOYS, Layout
 from . import envoy_config as config
+from . import envoy_files as files
 from .envoy_admin import EnvoyAdmin, File, View
-from .envoy_config import Cluster, VirtualHost
+from .envoy_config import Cluster, Json, Key, VirtualHost
+from .envoy_listener import listeners
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +34,8 @@ FRESH_SECONDS = 0.02  # a look this young serves all who ask
 QUIET_SECONDS = 0.3
 REPAIR_SECONDS = 1.0
 KEPT_VERSIONS = 64  # of the routes: what an Envoy that lags behind follows
-
-Key = tuple[str, str]
-
-
-class _State(Value):
-    """routes.json. wanted: as `apply` was given. published: as rds.json says. held: what cds.json says."""
-
-    wanted: tuple[Route, ...] = ()
-    published: tuple[VirtualHost, ...] = ()
-    held: tuple[Cluster, ...] = ()
+LOOK_SECONDS = 1.0  # at what people change: the ingress and its certificates
+FILES = ("rds.json", "cds.json", "lds.json")
 
 
 @dataclass(frozen=True)
@@ -66,10 +54,17 @@ class _Target:
 class EnvoyTraffic:
     """Implements ports.traffic.Traffic. One per workspace: it alone writes the xDS files."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, claim: Callable[[str], int]) -> None:
+        """claim: the port of this machine that belongs to a purpose, the same each time."""
         self._xds = layout.xds
+        self._claim = claim
+        self._ports = files.load_ports(layout.state)
+        self._listened = dict(self._ports)
+        self._ingress = self._served = files.load_ingress(layout.xds)
+        self._certificates = files.certificates(layout.xds, self._ingress)
+        self._looked = float("-inf")
         self._admin = EnvoyAdmin({name: layout.envoy_admin(name) for name in ENVOYS})
-        state = _load(layout.xds)
+        state = files.load_state(layout.xds)
         self._wanted = {_key(r): _Target.of(r) for r in state.wanted}
         self._published = {_key(h): h for h in state.published}
         self._held = {c.name: c for c in state.held}
@@ -85,6 +80,21 @@ class EnvoyTraffic:
     async def close(self) -> None:
         await self._admin.close()
 
+    def port(self, service: str, environment: str) -> int:
+        """The port of 127.0.0.1 that leads to this service alone, whether it is deployed or not. It stays its own.
+
+        Raises PlatformError as the registry of ports does.
+        """
+        key = (service, environment)
+        if key not in self._ports:
+            self._ports[key] = self._claim(f"service {service}/{environment}")
+            files.save_ports(self._xds.parent, self._ports)
+        return self._ports[key]
+
+    def concerns(self) -> list[str]:
+        """What somebody should look after, although requests are served."""
+        return self._certificates.concerns() if self._certificates else []
+
     async def apply(self, route: Route) -> None:
         key = _key(route)
         for other, known in self._wanted.items():
@@ -94,10 +104,11 @@ class EnvoyTraffic:
                     f"the host name {min(shared)} belongs to {other[0]} in {other[1]}",
                     "give this service another host name, or remove that route first",
                 )
+        self.port(*key)
         before = self._wanted.get(key)
         if before is None or before.route != route:
             self._wanted[key] = _Target.of(route)
-        elif key not in self._unsettled:
+        elif key not in self._unsettled and not self._due():
             return
         self._unsettled.add(key)
         deadline = time.monotonic() + HAND_OVER_SECONDS
@@ -120,8 +131,8 @@ class EnvoyTraffic:
 
     async def status(self, service: str, environment: str) -> RouteStatus:
         key = (service, environment)
-        if key in self._unsettled:
-            await self._step()
+        if key in self._unsettled or self._due():
+            await self._step(unless=lambda: key not in self._unsettled and not self._due())
         views = await self._admin.look(since=time.monotonic() - FRESH_SECONDS)
         target = self._wanted.get(key)
         current = target.clusters if target else ()
@@ -145,6 +156,7 @@ class EnvoyTraffic:
             known=frozenset(active),
             active_requests=active,
             error=error,
+            address=f"127.0.0.1:{self._ports[key]}" if key in self._ports else "",
         )
 
     def _weights(self, key: Key, views: tuple[View, ...]) -> dict[str, int] | None:
@@ -170,15 +182,52 @@ class EnvoyTraffic:
                 errors.append(f"{view.name} follows routes that are not from here")
         return "; ".join(errors)
 
-    async def _step(self) -> None:
-        """One pass from what is to what is wanted, over all routes."""
+    async def _step(self, unless: Callable[[], bool] = lambda: False) -> None:
+        """One pass from what is to what is wanted, over all routes. unless: whether another one has done it by then."""
         async with self._lock:
+            if unless():
+                return
             await self._repair()
+            await self._listen()
             await self._hold_more()
             views = await self._admin.look(since=time.monotonic() - FRESH_SECONDS)
             await self._publish(views)
             await self._hold_less(views)
             self._unsettled = {key for key in self._unsettled if not self._settled(key)}
+
+    def _due(self) -> bool:
+        """Whether a step is due that no route asks for: a port was claimed, or it is time to look at the ingress."""
+        return self._ports != self._listened or time.monotonic() - self._looked > LOOK_SECONDS
+
+    async def _listen(self) -> None:
+        """Ports are as claimed, and the ingress as `up` set it up. The routes of a port come before its listener."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            await asyncio.to_thread(self._look)
+        if self._ports != self._listened:
+            self._listened = dict(self._ports)
+            version = await self._save(("rds.json", "lds.json"))
+            if self._ingress is not None:
+                await self._taken_by_all("lds.json", version)
+        elif self._ingress != self._served:
+            await self._save(("lds.json",))
+
+    async def _taken_by_all(self, name: str, version: str) -> None:
+        """Until every live Envoy has taken the file, for a while: what is about to be started may call at once."""
+        deadline = time.monotonic() + HAND_OVER_SECONDS
+        while time.monotonic() < deadline:
+            views = await self._admin.look(since=time.monotonic())
+            if all(view.files[name].version == version for view in views if view.answers):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _look(self) -> None:
+        """At what people change: the settings of the ingress, and its certificates."""
+        self._looked = time.monotonic()
+        found = files.load_ingress(self._xds)
+        if found != self._ingress:
+            self._ingress, self._certificates = found, files.certificates(self._xds, found)
+        if self._certificates is not None:
+            self._certificates.refresh()
 
     async def _hold_more(self) -> None:
         """Clusters of the routes that are wanted are made known."""
@@ -228,49 +277,56 @@ class EnvoyTraffic:
         if time.monotonic() - self._repaired < REPAIR_SECONDS:
             return
         self._repaired = time.monotonic()
-        changed = tuple(n for n in ("cds.json", "rds.json") if _read(self._xds / n) != self._texts.get(n))
+        await asyncio.to_thread(self._look)
+        changed = tuple(n for n, text in self._texts.items() if files.read(self._xds / n) != text)
         if changed:
             await self._save(changed)
 
     def _adopt(self) -> None:
         """Goes on from the files of the process before, where they say what the state says."""
-        _private(self._xds)
+        files.private(self._xds)
         self._repaired = time.monotonic()
-        for name, resources in (("cds.json", self._clusters_file()), ("rds.json", self._routes_file())):
-            text = _read(self._xds / name)
-            try:
-                version = json.loads(text)["version_info"]
-            except (ValueError, KeyError, TypeError):
-                version = ""
-            if not version or text != _versioned(resources, version):
-                version = _new_version()
-                text = _versioned(resources, version)
-                _replace(self._xds / name, text)
+        for name in FILES:
+            resources = self._rendered(name)
+            if resources is None:
+                continue
+            text = files.read(self._xds / name)
+            version = files.version_of(text, resources)
+            if not version:
+                version = files.new_version()
+                text = files.versioned(resources, version)
+                files.replace(self._xds / name, text)
             self._texts[name] = text
             if name == "rds.json":
                 self._remember(version)
 
-    def _clusters_file(self) -> config.Json:
-        return config.clusters(self._held.values())
-
-    def _routes_file(self) -> config.Json:
-        return config.routes(self._published.values())
+    def _rendered(self, name: str) -> Json | None:
+        """A file's content as it should be now; None for the listeners before the first `up`."""
+        match name:
+            case "rds.json":
+                return config.routes(self._published.values(), self._listened)
+            case "cds.json":
+                return config.clusters(self._held.values())
+            case _:
+                self._served = self._ingress
+                return listeners(self._xds, self._ingress, self._listened) if self._ingress else None
 
     def _remember(self, version: str) -> None:
         self._history[version] = {key: host.weights for key, host in self._published.items()}
         if len(self._history) > KEPT_VERSIONS:
             self._history.popitem(last=False)
 
-    async def _save(self, names: tuple[str, ...]) -> None:
-        """Writes the state, then the files that follow from it. A cancellation waits until they are whole."""
-        state = _State(
+    async def _save(self, names: tuple[str, ...]) -> str:
+        """Writes the state, then the files that follow from it; returns their version. A cancellation waits until they
+        are whole."""
+        state = files.State(
             wanted=tuple(target.route for target in self._wanted.values()),
             published=tuple(self._published.values()),
             held=tuple(self._held.values()),
         )
-        version = _new_version()
-        rendered = {"cds.json": self._clusters_file, "rds.json": self._routes_file}
-        texts = {name: _versioned(rendered[name](), version) for name in names}
+        version = files.new_version()
+        rendered = {name: self._rendered(name) for name in names}
+        texts = {name: files.versioned(each, version) for name, each in rendered.items() if each is not None}
         self._texts |= texts
         if "rds.json" in names:
             self._remember(version)
@@ -280,40 +336,7 @@ class EnvoyTraffic:
         except asyncio.CancelledError:
             await writing
             raise
-
-
-def envoy_command(layout: Layout, binary: Path, name: str, *, ingress_port: int, stats_port: int) -> tuple[str, ...]:
-    """Writes what the Envoy `name` reads, routes that were known before included; returns its argv.
-
-    stats_port: where Prometheus may read its statistics. Two Envoys share ingress_port; each has its own stats_port.
-    """
-    xds, admin = layout.xds, layout.envoy_admin(name)
-    _private(layout.state)
-    _private(xds)
-    _private(admin.parent)
-    listeners = json.dumps(config.listeners(xds, ingress_port))
-    if _read(xds / "lds.json") != listeners:
-        _replace(xds / "lds.json", listeners)
-    state = _load(xds)
-    for file, resources in (("cds.json", config.clusters(state.held)), ("rds.json", config.routes(state.published))):
-        if not (xds / file).exists():
-            _replace(xds / file, _versioned(resources, _new_version()))
-    bootstrap = xds / f"{name}.json"
-    own = config.bootstrap(node=name, workspace=layout.id, admin=admin, xds=xds, stats_port=stats_port)
-    _replace(bootstrap, json.dumps(own))
-    # The pair together gets as many workers as there are cores. Without hot restart there is no shared memory that
-    # a killed Envoy could leave behind; the other one of the pair does what hot restart would do.
-    workers = max(1, min(4, (os.cpu_count() or 1) // 2))
-    return (
-        str(binary),
-        "--config-path",
-        str(bootstrap),
-        "--disable-hot-restart",
-        "--concurrency",
-        str(workers),
-        "--log-level",
-        "warning",
-    )
+        return version
 
 
 def _key(route: Route | VirtualHost) -> Key:
@@ -325,61 +348,7 @@ def _healthy(cluster: str, instance: str, views: Iterable[View]) -> bool:
     return bool(seen) and all(host is not None and host.healthy for host in seen)
 
 
-def _new_version() -> str:
-    """Never used before, by a process before this one either."""
-    return str(time.time_ns())
-
-
-def _versioned(resources: config.Json, version: str) -> str:
-    return json.dumps({"version_info": version, **resources}, separators=(",", ":"))
-
-
-def _load(xds: Path) -> _State:
-    path = xds / "routes.json"
-    text = _read(path)
-    try:
-        return _State.model_validate_json(text) if text else _State()
-    except ValidationError as exc:
-        raise PlatformError(
-            ErrorCode.DATA_CORRUPT,
-            f"{path} cannot be read as routes",
-            "remove it: the routes are made anew from the database, and services answer 404 until then",
-            internal=str(exc),
-        ) from exc
-
-
-def _write(xds: Path, state: _State, texts: dict[str, str]) -> None:
-    _replace(xds / "routes.json", state.model_dump_json(), durable=True)
+def _write(xds: Path, state: files.State, texts: dict[str, str]) -> None:
+    files.replace(xds / "routes.json", state.model_dump_json(exclude_defaults=True), durable=True)
     for name, text in texts.items():
-        _replace(xds / name, text)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def _replace(path: Path, text: str, *, durable: bool = False) -> None:
-    """By rename, which is what Envoy watches for, too. durable: it survives a loss of power."""
-    temporary = path.with_suffix(".tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _private(directory: Path) -> None:
-    """Made, or found as this user's own: a name in /tmp could have been taken by somebody else."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION,
-            f"{directory} is not a directory of this user",
-            "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
-        )
-    directory.chmod(0o700)
+        files.replace(xds / name, text)

@@ -1,6 +1,4 @@
-"""What the Envoys read, rendered from routes: pure functions, no files.
-
-Both Envoys of a workspace read one set of xDS files and listen on one ingress port (SO_REUSEPORT).
+"""Clusters and routes as the Envoys read them, rendered from routes: pure functions, no files.
 
 A cluster is immutable: its name ends in a digest of its endpoints, and a version whose endpoints change gets
 another cluster under the same `alt_stat_name`, so that its statistics go on. Endpoints by EDS would be simpler,
@@ -13,18 +11,21 @@ Source of the format: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...domain.route import Backend, Endpoint, Route
 from ...domain.value import Value
 
 Json = dict[str, Any]
+Key = tuple[str, str]  # service, environment
 
 ROUTES = "main"  # the name of the one route configuration
 VERSION_HEADER = "x-santiago-version"  # in every response: the version that answered, `none` where none did
+METADATA = "santiago"  # of a route: its service and environment, for the access log
+# Of HTTP/2: what a peer may send before it is read. Envoy's own default would let one stream fill 16 MiB and more.
+FLOW_CONTROL = {"initial_stream_window_size": 1 << 20, "initial_connection_window_size": 4 << 20}
 
 # Safe methods alone: PUT and DELETE are idempotent by RFC 9110, but not in every service.
 _RETRIED_METHODS = "GET|HEAD|OPTIONS"
@@ -46,6 +47,7 @@ class Cluster(Value):
     endpoints: tuple[Endpoint, ...]
     health_path: str
     health_host: str
+    protocol: Literal["http", "h2c"] = "http"
 
     @classmethod
     def of(cls, route: Route, backend: Backend) -> Cluster:
@@ -57,6 +59,7 @@ class Cluster(Value):
             endpoints=tuple(sorted(taking, key=lambda e: (e.instance, e.host, e.port))),
             health_path=backend.health_path,
             health_host=backend.health_host or next(iter(route.hostnames), "localhost"),
+            protocol=backend.protocol,
         )
 
     @property
@@ -66,7 +69,9 @@ class Cluster(Value):
 
     @cached_property
     def name(self) -> str:
-        return f"{self.statistic}__{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]}"
+        # The protocol counts where it is another one alone: names on disk are older than it.
+        later = {"protocol"} if self.protocol == "http" else None
+        return f"{self.statistic}__{hashlib.sha256(self.model_dump_json(exclude=later).encode()).hexdigest()[:8]}"
 
 
 class VirtualHost(Value):
@@ -92,90 +97,21 @@ class VirtualHost(Value):
         return {version: weight for version, _, weight in self.shares}
 
 
-def bootstrap(*, node: str, workspace: str, admin: Path, xds: Path, stats_port: int) -> Json:
-    """An Envoy's own configuration. admin: its Unix socket; xds: the directory of the other files."""
-    return {
-        "node": {"id": node, "cluster": workspace},
-        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "stats_flush_interval": "1s",
-        "stats_config": {
-            "stats_tags": [
-                {"tag_name": "service", "regex": r"^cluster\.(([^._]+)__[^._]+__[^.]+\.)"},
-                {"tag_name": "environment", "regex": r"^cluster\.([^._]+__([^._]+)__[^.]+\.)"},
-                {"tag_name": "version", "regex": r"^cluster\.([^._]+__[^._]+__([^.]+)\.)"},
-            ],
-            "histogram_bucket_settings": [
-                {
-                    "match": {"suffix": "upstream_rq_time"},
-                    "buckets": [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000],
-                }
-            ],
-        },
-        "dynamic_resources": {"lds_config": _file(xds / "lds.json"), "cds_config": _file(xds / "cds.json")},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3"
-                        ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 50000,
-                    },
-                }
-            ]
-        },
-        "static_resources": {
-            "listeners": [_statistics_listener(stats_port)],
-            "clusters": [
-                {
-                    "name": "admin",
-                    "type": "STATIC",
-                    "connect_timeout": "0.25s",
-                    "load_assignment": {
-                        "cluster_name": "admin",
-                        "endpoints": [
-                            {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(admin)}}}}]},
-                        ],
-                    },
-                }
-            ],
-        },
-    }
-
-
-def listeners(xds: Path, ingress_port: int) -> Json:
-    """lds.json: the ingress.
-
-    A request may take as long as it likes (downloads, event streams), but a stream on which nothing moves for
-    five minutes is ended; WebSockets are expected to ping within that.
-    """
-    manager = {
-        **_connection_manager("ingress"),
-        "rds": {"route_config_name": ROUTES, "config_source": _file(xds / "rds.json")},
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "stream_idle_timeout": "300s",
-        "request_headers_timeout": "10s",
-        # The client's id goes through as it is, bit for bit; without one, an id is made.
-        "preserve_external_request_id": True,
-        "always_set_request_id_in_response": True,
-        "request_id_extension": {
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
-                "pack_trace_reason": False,
-            }
-        },
-    }
-    return {"resources": [_listener("ingress", ingress_port, manager, shared=True)]}
-
-
 def clusters(held: Iterable[Cluster]) -> Json:
     """cds.json."""
     return {"resources": [_cluster(c) for c in sorted(held, key=lambda c: c.name)]}
 
 
-def routes(published: Iterable[VirtualHost]) -> Json:
-    """rds.json: one virtual host a route, and an answer that helps for every other host name."""
-    hosts = [_virtual_host(route) for route in sorted(published, key=lambda r: (r.service, r.environment))]
+def routes(published: Iterable[VirtualHost], ports: Mapping[Key, int]) -> Json:
+    """rds.json: one virtual host a service and environment, and an answer that helps for every other host name.
+
+    ports: those of 127.0.0.1 that lead to one service each; it may not be deployed yet.
+    """
+    found = {(host.service, host.environment): host for host in published}
+    hosts = []
+    for key in sorted({*found, *ports}):
+        host = found.get(key) or VirtualHost(service=key[0], environment=key[1], hostnames=(), shares=())
+        hosts.append(_virtual_host(host, ports.get(key), known=key in found))
     unknown = (
         "No service has this host name. Say which one you mean in the Host header, as NAME.ENVIRONMENT.localhost:\n"
         "  curl -H 'Host: web.production.localhost' http://127.0.0.1:PORT/\n"
@@ -185,73 +121,10 @@ def routes(published: Iterable[VirtualHost]) -> Json:
             {
                 "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
                 "name": ROUTES,
-                "ignore_port_in_host_matching": True,
                 "virtual_hosts": [*hosts, {"name": "unknown", "domains": ["*"], "routes": [_answer(404, unknown)]}],
             }
         ]
     }
-
-
-def _file(path: Path) -> Json:
-    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
-
-
-def _listener(name: str, port: int, manager: Json, *, shared: bool) -> Json:
-    """shared: other processes may listen on the port too; otherwise a taken port is an error."""
-    return {
-        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "enable_reuse_port": shared,
-        "per_connection_buffer_limit_bytes": 1 << 20,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
-
-
-def _connection_manager(name: str) -> Json:
-    base = "type.googleapis.com/envoy.extensions.filters"
-    return {
-        "@type": f"{base}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        # The client's address is appended to x-forwarded-for; what it claims about itself is not believed.
-        "use_remote_address": True,
-        "server_header_transformation": "PASS_THROUGH",
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{base}.http.router.v3.Router", "suppress_envoy_headers": True},
-            }
-        ],
-    }
-
-
-def _statistics_listener(port: int) -> Json:
-    """Prometheus cannot scrape a Unix socket: one path of the admin is reachable by TCP, for reading alone."""
-    manager = {
-        **_connection_manager("statistics"),
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "statistics",
-                    "domains": ["*"],
-                    "routes": [
-                        {
-                            "match": {
-                                "path": "/stats/prometheus",
-                                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-                            },
-                            "route": {"cluster": "admin"},
-                        }
-                    ],
-                }
-            ]
-        },
-    }
-    listener = _listener("statistics", port, manager, shared=False)
-    del listener["@type"]
-    return listener
 
 
 def _cluster(cluster: Cluster) -> Json:
@@ -301,7 +174,11 @@ def _cluster(cluster: Cluster) -> Json:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "common_http_protocol_options": {"idle_timeout": _UPSTREAM_IDLE},
-                "explicit_http_config": {"http_protocol_options": {}},
+                "explicit_http_config": (
+                    {"http2_protocol_options": FLOW_CONTROL}
+                    if cluster.protocol == "h2c"
+                    else {"http_protocol_options": {}}
+                ),
             }
         },
     }
@@ -318,26 +195,28 @@ def _endpoint(endpoint: Endpoint) -> Json:
     return {"endpoint": answer}
 
 
-def _virtual_host(host: VirtualHost) -> Json:
-    name = f"{host.service}__{host.environment}"
-    domains = list(host.hostnames)
+def _virtual_host(host: VirtualHost, port: int | None, *, known: bool) -> Json:
+    """known: it is deployed; otherwise only its port is."""
+    metadata = {"filter_metadata": {METADATA: {"service": host.service, "environment": host.environment}}}
+    # A host name counts with any port, the loopback address with its own alone.
+    domains = [domain for name in host.hostnames for domain in (name, f"{name}:*")]
+    domains += [f"127.0.0.1:{port}", f"localhost:{port}"] if port is not None else []
+    shared = {"name": f"{host.service}__{host.environment}", "domains": domains}
     if not host.shares:
-        words = f"{host.service} has no version with traffic in {host.environment} yet\n"
-        return {"name": name, "domains": domains, "routes": [_answer(503, words)]}
+        lacks = "has no version with traffic" if known else "is not deployed"
+        words = f"{host.service} {lacks} in {host.environment} yet\n"
+        return {**shared, "routes": [{**_answer(503, words), "metadata": metadata}]}
     # The order of the clusters is fixed: another one would reshuffle who gets which version.
     weighted = [
         {"name": cluster, "weight": weight, "response_headers_to_add": [_version_header(version)]}
         for version, cluster, weight in host.shares
     ]
     safe = {"name": ":method", "string_match": {"safe_regex": {"regex": _RETRIED_METHODS}}}
-    return {
-        "name": name,
-        "domains": domains,
-        "routes": [
-            {"match": {"prefix": "/", "headers": [safe]}, "route": _forward(weighted, _RETRY_SAFE)},
-            {"match": {"prefix": "/"}, "route": _forward(weighted, _RETRY_ALWAYS)},
-        ],
-    }
+    forwards = (
+        {"match": {"prefix": "/", "headers": [safe]}, "route": _forward(weighted, _RETRY_SAFE)},
+        {"match": {"prefix": "/"}, "route": _forward(weighted, _RETRY_ALWAYS)},
+    )
+    return {**shared, "routes": [{**forward, "metadata": metadata} for forward in forwards]}
 
 
 def _forward(weighted: list[Json], retry_on: str) -> Json:

@@ -16,9 +16,14 @@ COMMAND_TIMEOUT_SECONDS = 5.0
 
 
 async def check(
-    probe: Probe, endpoints: dict[str, Endpoint], directory: Path, environment: dict[str, str]
+    probe: Probe,
+    endpoints: dict[str, Endpoint],
+    directory: Path,
+    environment: dict[str, str],
+    prefix: tuple[str, ...] = (),
 ) -> str | None:
     """None where the instance is healthy, else why not, in words. directory, environment: of a probe's command.
+    prefix: words in front of it, as in front of the instance's own.
 
     An instance without ports and without a command is healthy while it runs.
     """
@@ -28,7 +33,7 @@ async def check(
             if probe.http_get is not None:
                 return await _http(probe.http_get, endpoints[probe.http_get.port])
             if probe.command is not None:
-                return await _command(probe.command, directory, environment)
+                return await _command(probe.command, directory, environment, prefix)
             if endpoints:
                 return await _connect(next(iter(endpoints.values())))
             return None
@@ -74,12 +79,16 @@ async def _http(get: HttpGet, endpoint: Endpoint) -> str | None:
     return None if 200 <= code < 400 else f"GET {get.path} answered {code}"
 
 
-async def _command(command: tuple[str, ...], directory: Path, environment: dict[str, str]) -> str | None:
+async def _command(
+    command: tuple[str, ...], directory: Path, environment: dict[str, str], prefix: tuple[str, ...]
+) -> str | None:
+    # What runs with the platform's privileges must not get variables that a service's author chose.
+    words = ("env", "-i", "--", *(f"{name}={value}" for name, value in environment.items()), *command)
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *((*prefix, *words) if prefix else command),
             cwd=directory,
-            env=environment,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"} if prefix else environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -34,6 +34,7 @@ _STAMP = re.compile(rb"@[0-9a-f]{24}")
 _TAI_MINUS_UTC_SECONDS = 37  # s6 counts leap seconds; there was none since 2017
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+_CONTAINER = re.compile(r"\A\[[a-z0-9-]+\] ")  # of several in one instance
 _SYNONYMS = {"warn": "warning", "err": "error", "fatal": "critical", "panic": "critical", "emerg": "critical"}
 _NUMBERS = {"10": "trace", "20": "debug", "30": "info", "40": "warning", "50": "error", "60": "critical"}  # pino's
 _NAMES = ("trace", "debug", "info", "notice", "warning", "error", "critical")
@@ -113,6 +114,7 @@ class FileLogs:
             if (match := _UNIT.fullmatch(entry.name))
             and entry.is_dir(follow_symlinks=False)
             and filter.instance in (None, entry.name)
+            and (filter.services is None or match[1] in filter.services)
             and all(want in (None, has) for want, has in zip(wanted, match.groups(), strict=False))
         ]
 
@@ -190,7 +192,7 @@ def _line(place: _Place, raw: bytes) -> LogLine:
         service=service,
         environment=environment,
         version=version,
-        level=_level(plain),
+        level=_level(plain) or _level(_CONTAINER.sub("", plain)),
         text=_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", safe),
         truncated=len(raw) >= LINE_BYTES,
     )

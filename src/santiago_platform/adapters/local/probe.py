@@ -30,6 +30,8 @@ CONCURRENT_REQUESTS = 4
 
 _INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"
 _VERSION_HEADER = "x-santiago-version"
+_GRPC = {"content-type": "application/grpc", "te": "trailers"}
+_GRPC_UNAVAILABLE = "14"
 _SUBJECT = re.compile(r"(route|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
 
 
@@ -55,7 +57,7 @@ class LocalProbe:
         if kind == "route":
             return await self._route(claim.subject, service, environment)
         if kind == "serves":
-            return [await self._serves(claim, hostname(service, environment))]
+            return [await self._serves(claim, hostname(service, environment), grpc=version == "h2c")]
         return [await self._running(claim.subject, f"{service}__{environment}__{version}__")]
 
     async def _route(self, subject: str, service: str, environment: str) -> list[Observation]:
@@ -94,7 +96,7 @@ class LocalProbe:
         running = sorted(i for i in self._instances if i.startswith(prefix))
         return Observation(subject=subject, value=str(len(running)), source="/proc", detail=" ".join(running))
 
-    async def _serves(self, claim: Claim, host: str) -> Observation:
+    async def _serves(self, claim: Claim, host: str, *, grpc: bool) -> Observation:
         """Asks on fresh connections, which reach both Envoys, until every expected version has answered."""
         expected = set(claim.expected.split(","))
         seen: dict[str, int] = {}
@@ -105,7 +107,7 @@ class LocalProbe:
             transport=transport, timeout=REQUEST_TIMEOUT_SECONDS, headers={"host": host}
         ) as client:
             while True:
-                for answer in await asyncio.gather(*(self._answer(client) for _ in range(CONCURRENT_REQUESTS))):
+                for answer in await asyncio.gather(*(self._answer(client, grpc=grpc) for _ in range(CONCURRENT_REQUESTS))):
                     seen[answer] = seen.get(answer, 0) + 1
                 asked = sum(seen.values())
                 enough = asked >= REQUESTS_AT_LEAST and expected <= seen.keys()
@@ -118,9 +120,17 @@ class LocalProbe:
             detail=" ".join(f"{answer}: {count}" for answer, count in sorted(seen.items())),
         )
 
-    async def _answer(self, client: httpx2.AsyncClient) -> str:
-        """The version that answered, `none` where the ingress itself did; else what went wrong in its place."""
+    async def _answer(self, client: httpx2.AsyncClient, *, grpc: bool) -> str:
+        """The version that answered, `none` where the ingress itself did; else what went wrong in its place.
+
+        grpc: a call of a method that may be unknown comes first, since servers of gRPC break off what is no call.
+        """
         try:
+            if grpc:
+                url = f"{self._ingress}grpc.health.v1.Health/Check"
+                async with client.stream("POST", url, headers=_GRPC, content=bytes(5)) as response:
+                    if response.status_code < 500 and response.headers.get("grpc-status") != _GRPC_UNAVAILABLE:
+                        return str(response.headers.get(_VERSION_HEADER, "unknown"))
             async with client.stream("GET", self._ingress) as response:
                 version = response.headers.get(_VERSION_HEADER, "unknown")
                 return version if version == "none" or response.status_code < 500 else str(response.status_code)

@@ -158,12 +158,15 @@ class Supervisor:
         link.symlink_to(Path("..") / "units" / name)
         return True
 
-    def replace(self, unit: Unit) -> None:
-        """Writes the unit anew where its definition differs, and restarts it then. For daemons, not for instances."""
+    def replace(self, unit: Unit, *, restart: bool = True) -> bool:
+        """Writes the unit anew where its definition differs, and restarts it then. For daemons, not for instances.
+
+        restart: or leaves that to the caller. Returns whether it differed.
+        """
         directory = self.directory(unit.name)
         if not directory.exists():
             self.add(unit)
-            return
+            return False
         partial = self._written(unit)
         differs = False
         for file in unit.files(self._layout, self._tool("s6-log")):
@@ -173,8 +176,9 @@ class Supervisor:
                 differs = True
         shutil.rmtree(partial)
         self.link(unit.name)
-        if differs:
+        if differs and restart:
             self.control(unit.name, "-r")
+        return differs
 
     def status(self, name: str) -> UnitStatus:
         return UnitStatus.read(self.directory(name))

@@ -2,7 +2,8 @@
 
 run, finish, log/run        written once, see the scripts below
 process                     `PID TICKS` of the last start
-deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS
+deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS [CAUSE in words]
+cause                       why it is about to die, for the line of its death
 rapid                       short lives in a row
 failed                      there once it was given up on
 stopping                    there once it is being taken away
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,8 +62,8 @@ fi
 rm -f process
 [ -e stopping ] || [ -e failed ] && exit 0
 echo "$$ $(ticks_of $$)" >process.new && mv process.new process
-cd {directory} || exit 111
-exec env -i -- {environment} {command} 9>&-
+{prepare}cd {directory} || exit 111
+exec {prefix}env -i -- {environment} {command} 9>&-
 """
 )
 
@@ -75,11 +77,14 @@ unset LD_LIBRARY_PATH
     + """\
 {{ read -r pid ticks <process; }} 2>/dev/null && kill -KILL "-$pid" 2>/dev/null
 end_rest
-[ -e stopping ] || [ -e failed ] && exit 125
+{conclude}[ -e stopping ] || [ -e failed ] && exit 125
 [ -e ../../ending ] && exit 0
 now=$(date +%s)
 life=$((now - $(stat -c %Y process 2>/dev/null || echo "$now")))
-echo "$now $1 $2 $life" >>deaths
+cause=
+{{ read -r cause <cause; }} 2>/dev/null
+rm -f cause
+echo "$now $1 $2 $life $cause" >>deaths
 [ "$(wc -l <deaths)" -ge {twice_kept} ] && tail -n {kept} deaths >deaths.new && mv deaths.new deaths
 rapid=0
 [ "$life" -ge {rapid_seconds} ] || {{ {{ read -r rapid <rapid; }} 2>/dev/null; rapid=$((rapid + 1)); }}
@@ -99,7 +104,9 @@ exit 0
 class Unit:
     """A service for s6. directory: its working directory. give_up_after: rapid deaths in a row until it is FAILED
     for good; 0 means never. prepare: commands that the launcher runs before it becomes the service, each of which must
-    succeed; PID in them is its own. prefix: words in front of the command, which exec in place. extra: further files of
+    succeed; PID in them is its own. conclude: commands that are run after its end; what they write to `cause` is noted
+    with its death. Both run in the service directory. prefix: words in front of the command, which exec in place and do
+    not get its environment: they may have privileges that a service's variables must not reach. extra: further files of
     the service directory, by name."""
 
     name: str
@@ -110,10 +117,11 @@ class Unit:
     give_up_after: int = 0
     back_off_seconds: int = LONGEST_BACK_OFF_SECONDS
     prepare: tuple[tuple[str, ...], ...] = ()
+    conclude: tuple[tuple[str, ...], ...] = ()
     prefix: tuple[str, ...] = ()
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str | bytes] = field(default_factory=dict)
 
-    def files(self, layout: Layout, logger: Binary) -> dict[str, str]:
+    def files(self, layout: Layout, logger: Binary) -> dict[str, str | bytes]:
         """The files of its service directory, by path. Nothing of it is read by a shell but as quoted words."""
         marks = {WORKSPACE_VARIABLE: layout.id, INSTANCE_VARIABLE: self.name}
         words = {
@@ -121,8 +129,10 @@ class Unit:
             "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
             "directory": shlex.quote(str(self.directory)),
             "environment": " ".join(shlex.quote(f"{k}={v}") for k, v in sorted({**self.environment, **marks}.items())),
-            "command": shlex.join((*self.prefix, *self.command)),
+            "command": shlex.join(self.command),
+            "prefix": "".join(f"{shlex.quote(word)} " for word in self.prefix),
             "prepare": "".join(f"{_with_pid(words)} || exit 111\n" for words in self.prepare),
+            "conclude": "".join(f"{shlex.join(words)}\n" for words in self.conclude),
             "grace_tenths": max(1, round(self.stop_grace_seconds * 10)),
             "rapid_seconds": RAPID_SECONDS,
             "give_up_after": self.give_up_after,
@@ -144,9 +154,9 @@ class Unit:
         """Its service directory, which must not be there yet, and the directory of its logs."""
         (layout.logs / self.name).mkdir(parents=True, exist_ok=True, mode=0o700)
         (directory / "log").mkdir(parents=True, mode=0o700)
-        for name, text in self.files(layout, logger).items():
+        for name, content in self.files(layout, logger).items():
             path = directory / name
-            path.write_text(text)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
             path.chmod(0o700 if name in ("run", "finish", "log/run") else 0o600)
 
 
@@ -156,14 +166,22 @@ def _with_pid(words: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """at: Unix seconds. code: exit code, or 256 where `signal` ended it. life_seconds: from start to death."""
+    """at: Unix seconds. code: exit code, or 256 where `signal` ended it. life_seconds: from start to death.
+    cause: in words, where it is known: "ran out of memory (limit 128Mi)"."""
 
     at: int
     code: int
     signal: int
     life_seconds: int
+    cause: str = ""
 
     def __str__(self) -> str:
+        if self.cause and (self.code, self.signal) == (256, signal.SIGKILL):
+            return self.cause
+        return f"{self._end}, after it {self.cause}" if self.cause else self._end
+
+    @property
+    def _end(self) -> str:
         if self.code < 256:
             return f"exited with code {self.code}"
         try:
@@ -197,7 +215,11 @@ class UnitStatus:
 def _deaths(path: Path) -> tuple[Death, ...]:
     """A line that a crash tore is passed over."""
     try:
-        rows = [line.split() for line in path.read_text().splitlines()]
+        rows = [line.split(maxsplit=4) for line in path.read_text().splitlines()]
     except OSError:
         return ()
-    return tuple(Death(*map(int, row)) for row in rows if len(row) == 4 and all(word.isdigit() for word in row))
+    return tuple(
+        Death(int(row[0]), int(row[1]), int(row[2]), int(row[3]), "".join(row[4:]))
+        for row in rows
+        if len(row) >= 4 and all(word.isdigit() for word in row[:4])
+    )

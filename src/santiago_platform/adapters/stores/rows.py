@@ -87,7 +87,7 @@ class Rows:
         self._execute(
             sql.SAVE_OPERATION,
             id=operation.id,
-            tenant=operation.principal.tenant,
+            tenant=operation.of_tenant,
             service=operation.service,
             environment=operation.environment,
             running=operation.state is OperationState.RUNNING,
@@ -179,7 +179,7 @@ def _one_active(rollout: Rollout) -> Iterator[None]:
 
 def _document(value: Value) -> str:
     try:
-        return value.model_dump_json()
+        return value.stored()
     except PydanticSerializationError as exc:
         raise PlatformError(
             ErrorCode.INVALID_ARGUMENT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
@@ -197,23 +196,3 @@ def is_name(text: str) -> bool:
 
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
-_UNITS: dict[str, int] = {"": 1} | {
-    unit + suffix: int(base**power)
-    for power, unit in enumerate("KMGTPE", start=1)
-    for suffix, base in (("", 1000), ("i", 1024))
-}
-
-
-def memory_bytes(quantity: str) -> int:
-    """Bytes of a memory quantity: "128Mi" is 134217728, "1.5G" is 1500000000; a part of a byte is cut off."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
-    if match is None:
-        raise ValueError(f"{quantity!r} is not a quantity")
-    whole, _, fraction = match[1].partition(".")
-    # In integers: a float has too few digits for an exabyte.
-    return int(int(whole + fraction) * _UNITS[match[2]] // 10 ** len(fraction))
-
-
-def cpu_cores(quantity: str) -> float:
-    """Cores of a CPU quantity: "500m" and "0.5" are 0.5."""
-    return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
-from ...domain.route import hostname
+from ...domain.quantity import cpu_cores, memory_bytes
+from ...domain.workload import Container as Program
 from ...domain.workload import HttpGet, Limits, Port, Probe, Template
 from .placeholder import PlaceholderError, expand
-from .score import Container, ContainerProbe, HttpProbe, Score, cpu_cores, is_name, memory_bytes
+from .score import Container, ContainerProbe, HttpProbe, Score, is_name
+from .score_mounts import Mounts
 from .yaml_document import NAME_RULE, Document, Path, nearest
 
-_LATER = "it comes with the hardening of the local platform; until then "
+_RESOURCES = ("service", "environment", "volume")
+_SERVICE_OUTPUTS = ("host", "port", "url")
+LOOPBACK = "127.0.0.1"
+PROTOCOL = "santiago.dev/protocol"  # an annotation: Score itself knows TCP and UDP alone
+
 _RESERVED = re.compile(r"PORT(_.*)?|SANTIAGO_.*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]*")
@@ -26,6 +33,7 @@ def resolve(
     settings: Settings,
     *,
     services: Callable[[], list[str]],
+    service_port: Callable[[str, str], int],
     release: str,
     environment: str,
 ) -> Template:
@@ -39,7 +47,7 @@ def resolve(
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {environment}", f"santiago.yaml has: {known}"
         )
-    return _Resolution(score, document, settings, services, environment).template(release)
+    return _Resolution(score, document, settings, services, service_port, environment).template(release)
 
 
 @dataclass(frozen=True)
@@ -48,37 +56,47 @@ class _Resolution:
     document: Document
     settings: Settings
     services: Callable[[], list[str]]
+    service_port: Callable[[str, str], int]
     environment: str
 
     def template(self, release: str) -> Template:
-        name, container = self._container()
-        path: Path = ("containers", name)
         service = self.score.metadata.name
         chosen = self.settings.environments[self.environment].settings(service)
+        self._check_resources()
         ports = self._ports()
-        readiness = self._probe(container.readiness_probe, (*path, "readinessProbe"), ports)
+        first, *beside = [
+            self._program(name, container, ports, chosen.variables) for name, container in self.score.containers.items()
+        ]
         return Template(
             service=service,
             environment=self.environment,
-            tenant=self.settings.tenant,
+            tenant=self.settings.tenant_of(service),
             release=release,
-            command=self._command(container, path),
-            variables=self._variables(container, path, chosen.variables),
+            command=first.command,
+            variables=first.variables,
             ports=ports,
-            readiness=readiness or Probe(),
-            liveness=self._probe(container.liveness_probe, (*path, "livenessProbe"), ports),
-            limits=self._limits(container, (*path, "resources", "limits")),
+            readiness=first.readiness or Probe(),
+            liveness=first.liveness,
+            limits=self._limits(),
             stop_grace_seconds=chosen.stop_grace_seconds if chosen.stop_grace_seconds is not None else 10.0,
+            protocol=self._protocol(),
+            container=first.name if beside else "main",  # the name of a single one makes no other version
+            files=first.files,
+            volumes=first.volumes,
+            beside=tuple(beside),
         )
 
-    def _container(self) -> tuple[str, Container]:
-        if len(self.score.containers) > 1:
-            raise self._unsupported(
-                ("containers", list(self.score.containers)[1]),
-                f"{len(self.score.containers)} containers in one workload are not supported yet",
-                _LATER + "make each a service of its own",
-            )
-        name, container = next(iter(self.score.containers.items()))
+    def _check_resources(self) -> None:
+        """Also of those that no placeholder names: what a workload needs and does not get is no detail."""
+        for name, resource in self.score.resources.items():
+            if resource.type not in _RESOURCES:
+                raise self._unsupported(
+                    ("resources", name, "type"),
+                    f"resources of type {resource.type!r} cannot be provisioned yet",
+                    f"there are {', '.join(_RESOURCES)}; provision_resource comes later",
+                )
+
+    def _program(self, name: str, container: Container, ports: tuple[Port, ...], overrides: dict[str, str]) -> Program:
         path: Path = ("containers", name)
         if container.image != ".":
             raise self._unsupported(
@@ -86,15 +104,23 @@ class _Resolution:
                 f"the image {container.image!r} cannot be run by this platform",
                 "write `image: .` for a release that build.yaml builds from the sources",
             )
-        advice = {
-            "files": "put the file beside score.yaml; it becomes part of the release",
-            "volumes": "keep state in a service that stores it",
-            "before": "let the program itself wait for what it needs",
-        }
-        for key, instead in advice.items():
-            if getattr(container, key):
-                raise self._unsupported((*path, key), f"`{key}` is not supported yet", _LATER + instead)
-        return name, container
+        if container.before:
+            raise self._unsupported(
+                (*path, "before"),
+                "`before` is not supported: the containers of an instance start together",
+                "let the program itself wait for what it needs",
+            )
+        mounts = Mounts(self.document, self.score.resources, self._expand, self._placeholders)
+        files, volumes = mounts.of(container, path)
+        return Program(
+            name=name,
+            command=self._command(container, path),
+            variables=self._variables(container, path, overrides),
+            readiness=self._probe(container.readiness_probe, (*path, "readinessProbe"), ports),
+            liveness=self._probe(container.liveness_probe, (*path, "livenessProbe"), ports),
+            files=files,
+            volumes=volumes,
+        )
 
     def _command(self, container: Container, path: Path) -> tuple[str, ...]:
         if not container.command or not container.command[0]:
@@ -136,6 +162,19 @@ class _Resolution:
             by_target.setdefault(port.target, Port(name=name, target=port.target))
         return tuple(by_target.values())
 
+    def _protocol(self) -> Literal["http", "h2c"]:
+        match self.score.metadata.annotations.get(PROTOCOL, "http"):
+            case "http":
+                return "http"
+            case "h2c" | "grpc":
+                return "h2c"
+            case other:
+                raise self.document.error(
+                    ("metadata", "annotations", PROTOCOL),
+                    f"{other!r:.60} is no protocol that the ingress speaks to a service",
+                    "write http (which is HTTP/1.1), h2c (HTTP/2 without TLS) or grpc (the same)",
+                )
+
     def _probe(self, probe: ContainerProbe | None, path: Path, ports: tuple[Port, ...]) -> Probe | None:
         if probe is None:
             return None
@@ -173,16 +212,29 @@ class _Resolution:
         headers = tuple((h.name, h.value) for h in probe.http_headers)
         return HttpGet(path=probe.path, port=port.name, host=probe.host, headers=headers)
 
-    def _limits(self, container: Container, path: Path) -> Limits:
-        limits = container.resources.limits
-        memory = memory_bytes(limits.memory) if limits.memory is not None else None
-        cpu = cpu_cores(limits.cpu) if limits.cpu is not None else None
-        for key, value in (("memory", memory), ("cpu", cpu)):
-            if value == 0:
-                raise self.document.error(
-                    (*path, key), f"the {key} limit must be more than 0", "leave it out for no limit"
-                )
-        return Limits(memory_bytes=memory, cpu_cores=cpu)
+    def _limits(self) -> Limits:
+        """Of the instance: the sum over its containers."""
+        memory = self._limit("memory", memory_bytes)
+        cpu = self._limit("cpu", cpu_cores)
+        return Limits(memory_bytes=None if memory is None else int(memory), cpu_cores=cpu)
+
+    def _limit(self, key: str, read: Callable[[str], float]) -> float | None:
+        found = {}
+        for name, container in self.score.containers.items():
+            text = getattr(container.resources.limits, key)
+            path: Path = ("containers", name, "resources", "limits", key)
+            if text is not None and (value := read(text)) == 0:
+                raise self.document.error(path, f"the {key} limit must be more than 0", "leave it out for no limit")
+            if text is not None:
+                found[name] = value
+        without = next((name for name in self.score.containers if name not in found), None)
+        if found and without is not None:
+            raise self._unsupported(
+                ("containers", without),
+                f"the container {without} has no {key} limit, and another one has",
+                "give each container one, or none: their sum is the limit of an instance",
+            )
+        return sum(found.values()) if found else None
 
     def _expand(self, text: str, path: Path) -> str:
         if "\0" in text:
@@ -237,10 +289,8 @@ class _Resolution:
             case "service":
                 return self._service_output(resource.id or name, output, at)
             case kind:
-                raise self._unsupported(
-                    (*at, "type"),
-                    f"resources of type {kind!r} cannot be provisioned yet",
-                    "`service` and `environment` can be used; provision_resource comes later",
+                raise PlaceholderError(
+                    f"a {kind} has no output {output!r}", f"`source: ${{resources.{name}}}` under `volumes` mounts it"
                 )
 
     def _setting(self, name: str) -> str:
@@ -257,11 +307,22 @@ class _Resolution:
         known = self.services()
         if service not in known:
             raise self.document.error(path, f"there is no service {service!r}", nearest(service, known))
-        host, port = hostname(service, self.environment), self.settings.addresses.ingress_port
-        outputs = {"host": host, "port": str(port), "url": f"http://{host}:{port}"}
+        port = self.service_port(service, self.environment)
+        outputs = {"host": LOOPBACK, "port": str(port), "url": f"http://{LOOPBACK}:{port}"}
         if output not in outputs:
             raise PlaceholderError(f"a service has no output {output!r}", nearest(output, list(outputs)))
         return outputs[output]
+
+    def _placeholders(self) -> tuple[tuple[str, str], ...]:
+        """What may stand in a file of the release, which is read when an instance starts, and what it stands for."""
+        found = {f"metadata.{key}": text for key, text in self.score.metadata if isinstance(text, str)}
+        found |= {f"metadata.annotations.{key}": text for key, text in self.score.metadata.annotations.items()}
+        variables = self.settings.environments[self.environment].settings(self.score.metadata.name).variables
+        outputs = {"environment": tuple(variables), "service": _SERVICE_OUTPUTS}
+        for name, resource in self.score.resources.items():
+            for output in outputs.get(resource.type, ()):
+                found[f"resources.{name}.{output}"] = self._output(name, output, ("resources", name))
+        return tuple(sorted(found.items()))
 
     def _unsupported(self, path: Path, problem: str, hint: str) -> PlatformError:
         return self.document.error(path, problem, hint, ErrorCode.UNSUPPORTED)

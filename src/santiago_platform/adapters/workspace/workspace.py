@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...domain.environment import Settings
@@ -22,10 +22,19 @@ DOCUMENT_LIMIT = 100
 class FileWorkspace:
     """Implements ports.workspace.Workspace over the files below `root`. What a link leads out of it is refused."""
 
-    def __init__(self, root: Path, variables: Mapping[str, str] = os.environ) -> None:
-        """variables: of the process's environment, which may name other ports than santiago.yaml."""
+    def __init__(
+        self,
+        root: Path,
+        variables: Mapping[str, str] = os.environ,
+        service_port: Callable[[str, str], int] = lambda _service, _environment: 0,
+    ) -> None:
+        """variables: of the process's environment, which may name other ports than santiago.yaml.
+
+        service_port: gives the port of 127.0.0.1 that leads to a service of an environment.
+        """
         self._root = root.resolve()
         self._variables = variables
+        self._service_port = service_port
 
     @property
     def root(self) -> Path:
@@ -53,6 +62,15 @@ class FileWorkspace:
                             f"{variable!r} cannot be an environment variable",
                             "its name must not be empty or hold `=`, and neither name nor value a NUL character",
                         )
+        owners: dict[str, str] = {}
+        for tenant, named in settings.tenants.items():
+            for index, service in enumerate(named.services):
+                if owners.setdefault(service, tenant) != tenant:
+                    raise document.error(
+                        ("tenants", tenant, "services", index),
+                        f"the service {service} is the tenant {owners[service]}'s already",
+                        "name each service under one tenant",
+                    )
         return settings.overridden(self._variables)
 
     def services(self) -> list[str]:
@@ -82,11 +100,14 @@ class FileWorkspace:
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
         workload, document = read_score(score, where)
+        settings = self.settings()
+        tenant = settings.tenant_of(workload.metadata.name)
         return resolve(
             workload,
             document,
-            self.settings(),
-            services=self.services,
+            settings,
+            services=lambda: [service for service in self.services() if settings.tenant_of(service) == tenant],
+            service_port=self._service_port,
             release=release,
             environment=environment,
         )

@@ -128,9 +128,12 @@ class Daemon:
         return self.post(f"/api/tools/{name}", arguments)
 
     def ready(self) -> bool:
+        """Whether it serves; a disk that is too full for changes keeps it from nothing else."""
         try:
-            return self._client.get("http://localhost/readyz", timeout=2).status_code == 200
-        except httpx2.HTTPError:
+            answer = self._client.get("http://localhost/readyz", timeout=2)
+            said = answer.json()
+            return answer.status_code == 200 or (said["disk"] == "full" and len(said["problems"]) == 1)
+        except (httpx2.HTTPError, ValueError, KeyError):
             return False
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:

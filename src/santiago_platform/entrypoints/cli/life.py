@@ -27,6 +27,7 @@ from ...bootstrap import (
     fetch,
     init_workspace,
     missing,
+    systemd_unit,
 )
 from ...domain.errors import ErrorCode, PlatformError
 from .app import AsJson, Daemon, console, daemon, token, workspace
@@ -58,11 +59,17 @@ def init(
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready.")] = False,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print a unit for systemd that does this at boot; start nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start the platform and its MCP server. In the foreground it follows the daemon; Ctrl-C is `down`."""
     console.as_json = as_json
     layout = workspace()
+    if print_unit:
+        _print_unit(layout)
+        return
     settings = FileWorkspace(layout.root).settings()
     if missing():
         fetch(console.progress)
@@ -70,7 +77,7 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's way to say Ctrl-C
     argv = (sys.executable, "-m", "santiago_platform.entrypoints.daemon", str(layout.root))
     try:
-        addresses = platform.up(settings.addresses, argv, console.progress)
+        addresses = platform.up(settings.addresses, argv, console.progress, settings.ingress)
         platform.wait_ready(Daemon(layout).ready)
         if as_json:
             console.answer(
@@ -84,6 +91,15 @@ def up(
     except KeyboardInterrupt:
         console.progress("interrupted")
     _take_down(platform)
+
+
+def _print_unit(layout: Layout) -> None:
+    up = (sys.executable, "-m", "santiago_platform", "--workspace", str(layout.root), "up")
+    unit = systemd_unit(layout, up, os.environ, uid=os.getuid())
+    if console.as_json:
+        console.answer({"name": unit.name, "path": str(unit.path), "text": unit.text})
+    else:
+        typer.echo(unit.text, nl=False)
 
 
 def client_config(layout: Layout) -> dict[str, Any]:
@@ -164,10 +180,17 @@ def status(as_json: AsJson = False) -> None:
     console.table(["PROCESS", "PID", "RESTARTS"], units)
     for problem in platform["problems"]:
         console.say(f"[red]problem:[/red] {escape(problem)}")
+    for warning in platform["warnings"]:
+        console.say(f"[yellow]warning:[/yellow] {escape(warning)}")
     console.say("")
     rows = [_service_row(service) for service in architecture["services"]]
     if rows:
         console.table(["SERVICE", "LIVE", "TRAFFIC", "INSTANCES", "URL", "DRIFT"], rows)
+    for service in architecture["services"]:
+        if gap := service["requirements"].get("not_enforced"):
+            console.say(f"[yellow]limits[/yellow] {service['service']}/{service['environment']}: {escape(gap)}")
+    for tenant in architecture["tenants"]:
+        console.say(f"tenant {escape(tenant)}")
     if architecture["undeployed"]:
         console.say(f"not deployed: {', '.join(architecture['undeployed'])}")
     for operation in running:

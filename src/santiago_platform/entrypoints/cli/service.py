@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 def register(app: typer.Typer) -> None:
-    for command in (release, deploy, rollback, logs):
+    for command in (release, deploy, rollback, scale, logs):
         app.command()(command)
 
 
@@ -87,9 +87,24 @@ def rollback(
     _answer(asked, told["operations"][0], wait=wait, as_json=as_json)
 
 
-def _answer(
-    asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool, until_held: bool = False
+def scale(
+    service: Service,
+    environment: Environment,
+    replicas: Annotated[int, typer.Option(min=1, max=100, help="From now on.")],
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    wait: Wait = False,
+    as_json: AsJson = False,
 ) -> None:
+    """Change how many instances of a service run; a rollout that is under way takes the number over."""
+    console.as_json = as_json
+    asked = daemon()
+    operation = asked.tool(
+        "scale_resources", service=service, environment=environment, replicas=replicas, reason=reason or None
+    )
+    _answer(asked, operation, wait=wait, as_json=as_json)
+
+
+def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool, until_held: bool = False) -> None:
     if wait:
         operation = _followed(asked, operation, until_held=until_held)
     if as_json:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections import namedtuple
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.local import doctor
+from santiago_platform.adapters.local.control_group import ControlGroups
 from santiago_platform.adapters.local.doctor import Finding, Health, examine
+from santiago_platform.adapters.local.mounts import Namespace
 from santiago_platform.adapters.local.port_registry import PortRegistry
 
 Found = Callable[[], dict[str, Finding]]
@@ -94,17 +97,39 @@ def test_a_port_of_another_workspace_names_it(workspace: Path, found: Found, tmp
     assert (finding.health, finding.said) == (Health.PROBLEM, f"belongs to the workspace {tmp_path / 'other'}")
 
 
-def test_a_full_disk_is_a_warning(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(1 << 40, (1 << 40) - 5, 5))
-    assert found()["disk"].health is Health.WARNING
-
-
-def test_control_groups_that_cannot_be_written_are_a_warning(
-    found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("free_mib", "health"), [(5, Health.PROBLEM), (700, Health.WARNING), (1500, Health.OK)])
+def test_a_disk_is_judged_by_the_limits_of_the_workspace(
+    workspace: Path, found: Found, monkeypatch: pytest.MonkeyPatch, free_mib: int, health: Health
 ) -> None:
-    monkeypatch.setattr(doctor, "CGROUPS", tmp_path / "none")
+    usage = namedtuple("usage", "total used free")
+    free = free_mib << 20
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(1 << 40, (1 << 40) - free, free))
+    assert found()["disk"].health is health
+    (workspace / "santiago.yaml").write_text("disk: {warn_bytes: 0, stop_bytes: 0}\n")
+    assert found()["disk"].health is Health.OK
+
+
+def test_limits_that_the_kernel_does_not_enforce_are_a_warning(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ControlGroups", lambda name: ControlGroups(name, mounts=Path("/dev/null")))
     assert found()["cgroups"].health is Health.WARNING
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "cgroup.controllers").touch()
-    assert (found()["cgroups"].health, found()["cgroups"].said) == (Health.OK, "version 2, writable")
+    assert "not kernel-enforced" in found()["cgroups"].said
+    assert "not enforced" in found()["cgroups"].said
+
+
+def test_tenants_that_cannot_be_kept_apart_are_a_problem(
+    workspace: Path, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = workspace / "santiago.yaml"
+    settings.write_text(settings.read_text() + "tenants: {shop: {services: [till]}}\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert found()["tenant shop"].health is Health.PROBLEM
+    assert "does not run as root" in found()["tenant shop"].said
+
+
+def test_a_machine_that_gives_no_namespaces_is_a_warning_with_the_way_to_mend_it(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "namespace", lambda: Namespace(problem="unshare failed: Operation not permitted"))
+    assert found()["namespaces"].health is Health.WARNING
+    assert "Operation not permitted" in found()["namespaces"].said
+    assert "as root" in found()["namespaces"].mend

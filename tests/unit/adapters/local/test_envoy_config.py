@@ -9,9 +9,15 @@ from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import envoy_config as config
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.envoy_config import Cluster, VirtualHost
+from santiago_platform.adapters.local.envoy_listener import IngressFile, listeners
+from santiago_platform.domain.environment import Tls
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.route import Backend, Endpoint
 from santiago_platform.testing.traffic import backend, route
+
+
+def claim(purpose: str) -> int:
+    return 20000 + len(purpose)
 
 
 def endpoint(index: int, *, draining: bool = False) -> Endpoint:
@@ -52,11 +58,75 @@ def test_a_version_without_health_path_is_checked_by_tcp() -> None:
 
 
 def test_requests_that_are_not_safe_are_retried_only_where_they_never_arrived() -> None:
-    (host, _) = config.routes([VirtualHost.of(route(backend("v1", 1, endpoint(0))))])["resources"][0]["virtual_hosts"]
+    published = [VirtualHost.of(route(backend("v1", 1, endpoint(0))))]
+    (host, _) = config.routes(published, {})["resources"][0]["virtual_hosts"]
     safe, other = host["routes"]
     assert safe["match"]["headers"][0]["string_match"] == {"safe_regex": {"regex": "GET|HEAD|OPTIONS"}}
     assert "reset" in safe["route"]["retry_policy"]["retry_on"].split(",")
     assert other["route"]["retry_policy"]["retry_on"] == "connect-failure,refused-stream"
+
+
+def test_a_version_that_speaks_http_2_is_another_cluster_and_the_names_of_the_others_stay() -> None:
+    plain = backend("v1", 1, endpoint(0))
+    assert cluster(plain).name == "web__production__v1__713047ca"
+    other = plain.model_copy(update={"protocol": "h2c"})
+    assert cluster(other).name != cluster(plain).name
+    (resource,) = config.clusters([cluster(other)])["resources"]
+    (options,) = resource["typed_extension_protocol_options"].values()
+    assert options["explicit_http_config"] == {"http2_protocol_options": config.FLOW_CONTROL}
+
+
+def test_a_service_is_found_by_its_name_with_any_port_and_by_its_own_port_alone() -> None:
+    published = [VirtualHost.of(route(backend("v1", 1, endpoint(0))))]
+    (resource,) = config.routes(published, {("web", "production"): 20001, ("later", "staging"): 20002})["resources"]
+    later, web, unknown = resource["virtual_hosts"]
+    assert web["domains"] == [
+        "web.production.localhost",
+        "web.production.localhost:*",
+        "127.0.0.1:20001",
+        "localhost:20001",
+    ]
+    assert later["domains"] == ["127.0.0.1:20002", "localhost:20002"]
+    assert "later is not deployed in staging" in later["routes"][0]["direct_response"]["body"]["inline_string"]
+    assert unknown["domains"] == ["*"]
+
+
+def test_the_other_listeners_stay_byte_for_byte_when_one_is_added(tmp_path: Path) -> None:
+    ingress = IngressFile(port=8780, tls=Tls(port=8443, certificate="/c", key="/k"))
+    before = listeners(tmp_path, ingress, {("web", "production"): 20001})["resources"]
+    after = listeners(tmp_path, ingress, {("web", "production"): 20001, ("a", "b"): 20000})["resources"]
+    assert [each for each in after if each["name"] != "service-20000"] == before
+    assert len(after) == len(before) + 1 == 4
+
+
+def test_every_listener_follows_the_one_route_configuration_and_none_is_reached_from_elsewhere(tmp_path: Path) -> None:
+    ingress = IngressFile(port=8780, tls=Tls(port=8443, certificate="/c", key="/k"))
+    for each in listeners(tmp_path, ingress, {("web", "production"): 20001})["resources"]:
+        assert each["address"]["socket_address"]["address"] == "127.0.0.1"
+        for chain in each["filter_chains"]:
+            rds = chain["filters"][0]["typed_config"]["rds"]
+            assert rds["config_source"]["path_config_source"] == {"path": str(tmp_path / "rds.json")}
+
+
+def test_the_access_log_can_be_left_out(tmp_path: Path) -> None:
+    (with_it,) = listeners(tmp_path, IngressFile(port=1), {})["resources"]
+    (without,) = listeners(tmp_path, IngressFile(port=1, access_log=False), {})["resources"]
+    assert "access_loggers" in json.dumps(with_it)
+    assert "access_loggers" not in json.dumps(without)
+
+
+def test_a_port_is_claimed_once_and_known_to_the_next_process(tmp_path: Path) -> None:
+    layout, asked = Layout.of(tmp_path), []
+
+    def claim(purpose: str) -> int:
+        asked.append(purpose)
+        return 20000 + len(asked)
+
+    first = EnvoyTraffic(layout, claim)
+    assert [first.port("web", "production"), first.port("web", "staging")] == [20001, 20002]
+    assert first.port("web", "production") == 20001
+    assert EnvoyTraffic(layout, claim).port("web", "staging") == 20002
+    assert asked == ["service web/production", "service web/staging"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"wanted": 7}'])
@@ -65,7 +135,7 @@ def test_a_state_that_cannot_be_read_is_told_and_left_as_it_is(tmp_path: Path, t
     layout.xds.mkdir(parents=True)
     (layout.xds / "routes.json").write_text(text)
     with pytest.raises(PlatformError) as caught:
-        EnvoyTraffic(layout)
+        EnvoyTraffic(layout, claim)
     assert caught.value.code is ErrorCode.DATA_CORRUPT
     assert "routes.json" in caught.value.message
     assert (layout.xds / "routes.json").read_text() == text
@@ -73,11 +143,11 @@ def test_a_state_that_cannot_be_read_is_told_and_left_as_it_is(tmp_path: Path, t
 
 async def test_routes_and_clusters_of_a_killed_process_are_written_again_from_its_state(tmp_path: Path) -> None:
     layout = Layout.of(tmp_path)
-    await EnvoyTraffic(layout).apply(route(backend("v1", 1, endpoint(0))))
+    await EnvoyTraffic(layout, claim).apply(route(backend("v1", 1, endpoint(0))))
     texts = {name: (layout.xds / name).read_text() for name in ("rds.json", "cds.json")}
     (layout.xds / "rds.json").write_text("torn")
     (layout.xds / "cds.json").unlink()
-    EnvoyTraffic(layout)
+    EnvoyTraffic(layout, claim)
     for name, text in texts.items():
         again = json.loads((layout.xds / name).read_text())
         assert again["resources"] == json.loads(text)["resources"]

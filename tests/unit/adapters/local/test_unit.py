@@ -166,3 +166,50 @@ def test_the_service_does_not_get_the_lock(tmp_path: Path, layout: Layout) -> No
     command = ("sh", "-c", "test -e /proc/$$/fd/9 && echo has it; test -e /proc/$$/fd/2 && echo has stderr")
     done = run(written(Unit("one", command, tmp_path, {"PATH": "/usr/bin:/bin"}), layout), "run")
     assert done.stdout == "has stderr\n"
+
+
+def test_what_prepares_it_knows_its_pid_and_one_that_fails_keeps_it_from_starting(
+    tmp_path: Path, layout: Layout
+) -> None:
+    prepare = ("sh", "-c", 'echo "$1" >prepared', "sh", "PID")
+    directory = written(Unit("one", ("sh", "-c", "echo $$"), tmp_path, prepare=(prepare,)), layout)
+    assert run(directory, "run").stdout == (directory / "prepared").read_text()
+    failing = written(Unit("two", ("touch", "started"), tmp_path, prepare=(("false",),)), layout)
+    assert run(failing, "run").returncode == 111
+    assert not (tmp_path / "started").exists()
+
+
+def test_what_is_in_front_of_it_does_not_get_its_variables(tmp_path: Path, layout: Layout) -> None:
+    planted = tmp_path / "bin"
+    planted.mkdir()
+    (planted / "sh").write_text("#!/bin/sh\necho planted\n")
+    (planted / "sh").chmod(0o755)
+    prefix = ("sh", "-c", f'echo "{{{HOSTILE.splitlines()[1]}}} $PATH"; exec "$@"', "sh")
+    environment = {"PATH": f"{planted}:/usr/bin:/bin"}
+    directory = written(Unit("one", ("printenv", "PATH"), tmp_path, environment, prefix=prefix), layout)
+    said = run(directory, "run").stdout.splitlines()
+    assert said[-1] == environment["PATH"]
+    assert str(planted) not in said[0]
+    assert "planted" not in said
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "words"),
+    [
+        ("256", "9", "ran out of memory (limit 1Mi)"),
+        ("137", "0", "exited with code 137, after it ran out of memory (limit 1Mi)"),
+        ("256", "11", "was ended by SIGSEGV, after it ran out of memory (limit 1Mi)"),
+    ],
+)
+def test_a_death_has_the_cause_that_was_found_after_it(
+    tmp_path: Path, layout: Layout, code: str, number: str, words: str
+) -> None:
+    conclude = ("sh", "-c", "[ -e process ] && echo 'ran out of memory (limit 1Mi)' >cause")
+    directory = written(Unit("one", ("true",), tmp_path, conclude=(conclude,)), layout)
+    run(directory, "run")
+    run(directory, "finish", code, number)
+    (death,) = UnitStatus.read(directory).deaths
+    assert str(death) == words
+    (directory / "process").unlink()
+    run(directory, "finish", "1", "0")
+    assert str(UnitStatus.read(directory).deaths[-1]) == "exited with code 1"

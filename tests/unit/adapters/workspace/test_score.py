@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from santiago_platform.adapters.workspace.score import cpu_cores, memory_bytes, read_score
+from santiago_platform.adapters.workspace.score import read_score
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.quantity import cpu_cores, memory_bytes
 
 SCHEMA = Path(__file__).parents[5] / "shared" / "schemas" / "score-v1b1.json"
 

@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> GitWorkspace:
 
 @pytest.fixture
 def workspace(files: GitWorkspace) -> FileWorkspace:
-    return FileWorkspace(files.root)
+    return FileWorkspace(files.root, service_port=lambda service, environment: 20000 + len(service + environment))
 
 
 def resolved(workspace: FileWorkspace, score: str = SCORE) -> Template:
@@ -84,14 +84,31 @@ def test_names_with_the_same_target_share_one_port(workspace: FileWorkspace) -> 
 @pytest.mark.parametrize(
     ("output", "value"),
     [
-        ("url", "http://web.production.localhost:9090"),
-        ("host", "web.production.localhost"),
-        ("port", "9090"),
+        ("url", "http://127.0.0.1:20013"),
+        ("host", "127.0.0.1"),
+        ("port", "20013"),
     ],
 )
-def test_another_service_is_reached_through_the_ingress(workspace: FileWorkspace, output: str, value: str) -> None:
+def test_another_service_is_reached_at_its_own_port_without_a_name(
+    workspace: FileWorkspace, output: str, value: str
+) -> None:
     score = with_argument(f"${{resources.api.{output}}}") + "resources: {api: {type: service, id: web}}\n"
     assert resolved(workspace, score).command[1] == value
+
+
+@pytest.mark.parametrize(("word", "protocol"), [("http", "http"), ("h2c", "h2c"), ("grpc", "h2c")])
+def test_an_annotation_tells_the_protocol_of_the_first_port(workspace: FileWorkspace, word: str, protocol: str) -> None:
+    plain = resolved(workspace)
+    annotated = SCORE.replace("  name: web\n", f"  name: web\n  annotations: {{santiago.dev/protocol: {word}}}\n")
+    assert resolved(workspace, annotated).protocol == protocol
+    assert (resolved(workspace, annotated).version == plain.version) == (protocol == "http")
+
+
+def test_an_unknown_protocol_is_refused_with_those_that_there_are(workspace: FileWorkspace) -> None:
+    annotated = SCORE.replace("  name: web\n", "  name: web\n  annotations: {santiago.dev/protocol: quic}\n")
+    refused = refusal(workspace, annotated)
+    assert "'quic' is no protocol" in refused.message
+    assert "h2c" in refused.hint
 
 
 def test_values_of_the_environment_are_a_resource(workspace: FileWorkspace) -> None:
@@ -140,9 +157,9 @@ def test_an_unknown_service_is_refused_with_the_nearest_name(workspace: FileWork
     ("score", "line"),
     [
         (SCORE.replace("image: .", "image: nginx"), 9),
-        (with_container("    command: [./run]\n    files: {/x: {content: a}}\n"), 11),
-        (with_container("    command: [./run]\n    volumes: {/x: {source: a}}\n"), 11),
-        (SCORE + "  second: {image: .}\n", 13),
+        (with_container("    command: [./run]\n    before: {main: {ready: started}}\n"), 11),
+        (SCORE + "  second: {image: nginx}\n", 13),
+        (SCORE + "resources:\n  unused: {type: route}\n", 14),
         (with_argument("${resources.db.host}") + "resources:\n  db: {type: postgres}\n", 15),
         (SCORE.replace("targetPort: 8080}", "targetPort: 8080, protocol: UDP}"), 6),
         (SCORE.replace("path: /healthz,", "path: /healthz, scheme: HTTPS,"), 12),

@@ -1,0 +1,141 @@
+"""Changes how many replicas of a service run: a rollout of the same version, or a word to the one that is under way."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..domain.deployment import Deployment
+from ..domain.environment import Settings
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Name, Principal
+from ..domain.operation import Operation
+from ..domain.rollout import SCALABLE, Message, MessageKind, Phase, Rollout, begin
+from ..domain.strategy import Strategy
+from ..domain.value import Value
+from ..ports import Ports
+from ..ports.store import Transaction
+from .change import Record, change
+from .operation_view import OperationView, view
+from .tenancy import admit, require_quota, require_service
+
+
+class ScaleRequest(Value):
+    """replicas: of the live version, from now on; of both versions where a rollout is under way."""
+
+    service: Name
+    environment: Name
+    replicas: Annotated[int, Field(ge=1, le=100)]
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+async def scale_resources(ports: Ports, principal: Principal, request: ScaleRequest) -> OperationView:
+    """The operation that ends once the instances are proven: a new one, or that of the rollout under way.
+
+    Raises PlatformError: FAILED_PRECONDITION (nothing is live), UNAVAILABLE (a rollout is about to end),
+    RESOURCE_EXHAUSTED (a quota of its tenant), PERMISSION_DENIED.
+    """
+    subject = f"{request.service}/{request.environment}"
+    asked = request.model_dump(mode="json", exclude_defaults=True)
+    async with change(ports, principal, "scale_resources", subject, asked) as record:
+        settings = ports.workspace.settings()
+        admit(principal, "scale_resources", settings)
+        await require_service(ports, principal, settings, request.service)
+        operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
+    ports.activation.activate()
+
+    return await ports.store.read(lambda v: view(v, v.operation(operation_id)))  # type: ignore[arg-type]
+
+
+def _scale(
+    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, settings: Settings, tx: Transaction
+) -> str:
+    rollout = tx.active_rollout(request.service, request.environment)
+    if rollout is not None:
+        require_quota(tx, settings, _scaled(rollout, request.replicas))
+        _tell(ports, principal, request, record, rollout, tx)
+        return rollout.operation_id
+    deployment = tx.deployment(request.service, request.environment)
+    if deployment is None or deployment.live is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"nothing of {request.service} is live in {request.environment}: there is nothing to scale",
+            "deploy_service takes replicas too",
+        )
+    operation, started = _start(ports, principal, request, record, deployment)
+    require_quota(tx, settings, started)
+    tx.add_rollout(started)
+    tx.save_operation(operation)
+    record.continues = True
+    return operation.id
+
+
+def _scaled(rollout: Rollout, replicas: int) -> Rollout:
+    """The rollout once it has heard of it."""
+    versions = {
+        name: version.model_copy(update={"replicas": replicas})
+        for name in ("old", "new")
+        if (version := getattr(rollout, name)) is not None
+    }
+    return rollout.model_copy(update={"replicas": replicas, **versions})
+
+
+def _tell(
+    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, rollout: Rollout, tx: Transaction
+) -> None:
+    if rollout.phase not in SCALABLE:
+        raise PlatformError(
+            ErrorCode.UNAVAILABLE,
+            f"the rollout {rollout.operation_id} is {rollout.phase}: its number of replicas is being proven",
+            "ask again when it has ended; it is a matter of seconds",
+            retry_after=2,
+        )
+    message = Message(
+        id=record.operation,
+        kind=MessageKind.SCALE,
+        by=principal.name,
+        reason=request.reason,
+        replicas=request.replicas,
+        at=ports.clock.now(),
+    )
+    tx.add_message(rollout.id, message)
+    record.outcome, record.body = "delivered", {"to": rollout.operation_id}
+
+
+def _start(
+    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, deployment: Deployment
+) -> tuple[Operation, Rollout]:
+    assert deployment.live is not None  # noqa: S101 - the caller has looked
+    now = ports.clock.now()
+    rollout = Rollout(
+        id=ports.clock.new_id("ro"),
+        operation_id=record.operation,
+        service=request.service,
+        environment=request.environment,
+        tenant=deployment.tenant,
+        strategy=Strategy.BLUE_GREEN,
+        old=deployment.live,
+        new=deployment.live.model_copy(update={"replicas": request.replicas}),
+        replicas=request.replicas,
+        phase=Phase.STARTING,
+        ready_timeout_seconds=deployment.ready_timeout_seconds,
+        drain_timeout_seconds=deployment.drain_timeout_seconds,
+        rollback_window_seconds=deployment.rollback_window_seconds,
+        started_at=now,
+        phase_since=now,
+    )
+    operation = Operation(
+        id=record.operation,
+        kind="scale_resources",
+        principal=principal,
+        service=request.service,
+        environment=request.environment,
+        tenant=deployment.tenant,
+        request=request.model_dump(mode="json", exclude_defaults=True),
+        phase=Phase.STARTING,
+        created_at=now,
+        updated_at=now,
+        log_entry=record.seq,
+    )
+    return operation, begin(rollout, now).model_copy(update={"epoch": 0})
