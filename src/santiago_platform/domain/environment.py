@@ -13,7 +13,6 @@ from .quantity import ByteQuantity
 from .strategy import Strategy
 from .value import Value
 
-
 LARGEST_STOP_BYTES = 64 << 30
 
 

@@ -27,8 +27,8 @@ class OperationState(StrEnum):
 class Operation(Value):
     """kind: the tool that was called. request: its typed arguments. log_entry: its entry in the ship's log.
 
-    tenant: whose the service is; empty in old rows, whose caller was of it. progress: 0 to 1. reason: why it ended as it
-    did, in words. logged: its log entry is completed.
+    tenant: whose the service is; empty in old rows, whose caller was of it. progress: 0 to 1. reason: why it ended as
+    it did, in words. logged: its log entry is completed.
     """
 
     id: str

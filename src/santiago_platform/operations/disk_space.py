@@ -44,7 +44,7 @@ class DiskState:
 def disk_state(ports: Ports) -> DiskState:
     """Looked at afresh. Settings that cannot be read leave the defaults: they are told elsewhere."""
     try:
-        limits = ports.workspace.settings().disk
+        limits = ports.workspace.last_good_settings().disk
     except PlatformError:
         limits = DiskLimits()
     return DiskState(ports.disk.space(), limits)

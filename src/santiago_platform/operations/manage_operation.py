@@ -154,12 +154,12 @@ async def _is_live(ports: Ports, operation_id: str, service: str, environment: s
 
 async def _subject(ports: Ports, principal: Principal, command: OperationCommand) -> tuple[str, str, str | None]:
     if command.operation is None and command.service and command.environment:
-        settings = ports.workspace.settings()
+        settings = ports.workspace.last_good_settings()
         admit(principal, "manage_operation", settings)
         await require_service(ports, principal, settings, command.service)
         return command.service, command.environment, None
     operation = await _find(ports, principal, command)
-    await require_service(ports, principal, ports.workspace.settings(), operation.service)
+    await require_service(ports, principal, ports.workspace.last_good_settings(), operation.service)
     return operation.service, operation.environment, operation.id
 
 

@@ -51,7 +51,7 @@ _UNITS = {
 
 async def query_metrics(ports: Ports, principal: Principal, query: MetricsQuery) -> MetricsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT (with Prometheus' words), UNAVAILABLE, PERMISSION_DENIED."""
-    settings = ports.workspace.settings()
+    settings = ports.workspace.last_good_settings()
     admit(principal, "query_metrics", settings)
     if query.service is not None:
         await require_service(ports, principal, settings, query.service)

@@ -90,7 +90,7 @@ class Architecture(Value):
 
 async def read_architecture(ports: Ports, principal: Principal, query: ArchitectureQuery) -> Architecture:
     """Raises PlatformError: NOT_FOUND for an unknown service or environment, PERMISSION_DENIED."""
-    settings = ports.workspace.settings()
+    settings = ports.workspace.last_good_settings()
     admit(principal, "read_architecture", settings)
     if query.environment is not None and query.environment not in settings.environments:
         raise PlatformError(

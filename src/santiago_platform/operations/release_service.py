@@ -43,7 +43,7 @@ def releases_in_use(view: Snapshot) -> frozenset[str]:
 
 async def prune_releases(ports: Ports) -> list[Release]:
     """Removes old releases as santiago.yaml says, never one in use. Returns what was removed."""
-    retention = ports.workspace.settings().releases
+    retention = ports.workspace.last_good_settings().releases
     in_use = await ports.store.read(releases_in_use)
     removed: list[Release] = []
     by_service: dict[str, list[Release]] = {}

@@ -22,8 +22,8 @@ class InstanceStatus(Value):
     """An instance as the platform sees it.
 
     endpoints: by port name, the allocated addresses. restarts: times it ended by itself since it was started.
-    reason: why it is not ready, in words ("exited with code 1", "ran out of memory (limit 128Mi)", "listens on 9000, not
-    on PORT=21004"). pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
+    reason: why it is not ready, in words ("exited with code 1", "ran out of memory (limit 128Mi)", "listens on 9000,
+    not on PORT=21004"). pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
     memory_bytes: in use, None where it is not known. not_enforced: which of its limits the kernel does not enforce, and
     what is done instead; empty where it enforces them all.
     """
@@ -49,7 +49,8 @@ class Compute(Protocol):
 
         Raises PlatformError: INVALID_ARGUMENT where no process can have its command or variables,
         FAILED_PRECONDITION where its release is missing here, or a file or a volume cannot be at its path,
-        DATA_CORRUPT where a byte of the release was changed, RESOURCE_EXHAUSTED where no port or space is left; what `admit` raises of its tenant.
+        DATA_CORRUPT where a byte of the release was changed, RESOURCE_EXHAUSTED where no port or space is left; what
+        `admit` raises of its tenant.
         """
 
     async def admit(self, tenant: str) -> None:

@@ -19,6 +19,12 @@ class Workspace(Protocol):
     def settings(self) -> Settings:
         """santiago.yaml."""
 
+    def last_good_settings(self) -> Settings:
+        """santiago.yaml, or what it last said in this process before it was made invalid.
+
+        For what must work while somebody mends the file: reads, and the way back.
+        """
+
     def services(self) -> list[str]:
         """Names of the folders under services/ that hold a score.yaml."""
 

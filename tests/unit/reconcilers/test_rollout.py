@@ -376,6 +376,17 @@ async def test_what_is_not_live_cannot_be_scaled() -> None:
     assert caught.value.code is ErrorCode.FAILED_PRECONDITION
 
 
+async def test_settings_that_somebody_broke_do_not_stop_a_rollback() -> None:
+    platform = FakePlatform()
+    first = await deploy(platform)
+    await deploy(platform, "v2")
+    platform.workspace.invalid = True
+    operation = await rollback(platform)
+    ended = await settle(platform, operation.id)
+    assert ended is not None
+    assert (ended.state, await live(platform)) == (OperationState.SUCCEEDED, first.version)
+
+
 class Killed(BaseException):
     """The process ends here: nothing after it runs."""
 

@@ -16,6 +16,7 @@ class FakeWorkspace:
     def __init__(self, services: tuple[str, ...] = ("web",), settings: Settings | None = None) -> None:
         self.names = list(services)
         self.current = settings or Settings(environments={"production": Environment(), "staging": Environment()})
+        self.invalid = False
         self.ports: tuple[Port, ...] = (Port(name="http", target=8080),)
 
     @property
@@ -23,6 +24,11 @@ class FakeWorkspace:
         return Path("/nowhere")
 
     def settings(self) -> Settings:
+        if self.invalid:
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, "santiago.yaml:1: it is not valid")
+        return self.current
+
+    def last_good_settings(self) -> Settings:
         return self.current
 
     def services(self) -> list[str]:

@@ -107,7 +107,8 @@ class LocalProbe:
             transport=transport, timeout=REQUEST_TIMEOUT_SECONDS, headers={"host": host}
         ) as client:
             while True:
-                for answer in await asyncio.gather(*(self._answer(client, grpc=grpc) for _ in range(CONCURRENT_REQUESTS))):
+                asked_at_once = [self._answer(client, grpc=grpc) for _ in range(CONCURRENT_REQUESTS)]
+                for answer in await asyncio.gather(*asked_at_once):
                     seen[answer] = seen.get(answer, 0) + 1
                 asked = sum(seen.values())
                 enough = asked >= REQUESTS_AT_LEAST and expected <= seen.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
@@ -176,9 +177,13 @@ class Score(_Part):
     resources: dict[Label, Resource] = {}
 
 
+@lru_cache(maxsize=64)
 def read_score(text: str, where: str) -> tuple[Score, Document]:
-    """Raises PlatformError(INVALID_ARGUMENT), beginning `WHERE:LINE: `, for a text that is not Score v1b1, or whose
-    workload has a name that no service can have."""
+    """Kept by its text: the score of a release is read at each plan.
+
+    Raises PlatformError(INVALID_ARGUMENT), beginning `WHERE:LINE: `, for a text that is not Score v1b1, or whose
+    workload has a name that no service can have.
+    """
     document = parse(text, where)
     score = validate(document, Score)
     if not is_name(score.metadata.name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ...domain.environment import Settings
@@ -35,6 +36,7 @@ class FileWorkspace:
         self._root = root.resolve()
         self._variables = variables
         self._service_port = service_port
+        self._last_good: Settings | None = None
 
     @property
     def root(self) -> Path:
@@ -48,30 +50,16 @@ class FileWorkspace:
                 f"{SETTINGS_FILE}:1: there is no such file in {self._root}",
                 "`santiago init` makes a workspace",
             )
-        document = parse(text, SETTINGS_FILE)
-        settings = validate(document, Settings)
-        for name, environment in settings.environments.items():
-            layers = {("defaults",): environment.defaults} | {
-                ("services", service): layer for service, layer in environment.services.items()
-            }
-            for where, layer in layers.items():
-                for variable, value in layer.variables.items():
-                    if not variable or "=" in variable or "\0" in variable + value:
-                        raise document.error(
-                            ("environments", name, *where, "variables", variable),
-                            f"{variable!r} cannot be an environment variable",
-                            "its name must not be empty or hold `=`, and neither name nor value a NUL character",
-                        )
-        owners: dict[str, str] = {}
-        for tenant, named in settings.tenants.items():
-            for index, service in enumerate(named.services):
-                if owners.setdefault(service, tenant) != tenant:
-                    raise document.error(
-                        ("tenants", tenant, "services", index),
-                        f"the service {service} is the tenant {owners[service]}'s already",
-                        "name each service under one tenant",
-                    )
-        return settings.overridden(self._variables)
+        self._last_good = _settings(text).overridden(self._variables)
+        return self._last_good
+
+    def last_good_settings(self) -> Settings:
+        try:
+            return self.settings()
+        except PlatformError:
+            if self._last_good is None:
+                raise
+            return self._last_good
 
     def services(self) -> list[str]:
         """Folders whose name no service can have are passed over; asking for the score of one says why."""
@@ -138,6 +126,35 @@ class FileWorkspace:
         if len(content) > LIMIT_BYTES:
             raise _refused(relative, f"is larger than {LIMIT_BYTES // 1024} KiB", "split it, or move data out of it")
         return decode(content, relative)
+
+
+@lru_cache(maxsize=8)
+def _settings(text: str) -> Settings:
+    """Kept by its text: most reads find the file as it was, and parsing is most of their cost."""
+    document = parse(text, SETTINGS_FILE)
+    settings = validate(document, Settings)
+    for name, environment in settings.environments.items():
+        layers = {("defaults",): environment.defaults} | {
+            ("services", service): layer for service, layer in environment.services.items()
+        }
+        for where, layer in layers.items():
+            for variable, value in layer.variables.items():
+                if not variable or "=" in variable or "\0" in variable + value:
+                    raise document.error(
+                        ("environments", name, *where, "variables", variable),
+                        f"{variable!r} cannot be an environment variable",
+                        "its name must not be empty or hold `=`, and neither name nor value a NUL character",
+                    )
+    owners: dict[str, str] = {}
+    for tenant, named in settings.tenants.items():
+        for index, service in enumerate(named.services):
+            if owners.setdefault(service, tenant) != tenant:
+                raise document.error(
+                    ("tenants", tenant, "services", index),
+                    f"the service {service} is the tenant {owners[service]}'s already",
+                    "name each service under one tenant",
+                )
+    return settings
 
 
 def score_path(service: str) -> str:

@@ -245,3 +245,21 @@ def test_a_name_that_could_be_a_path_is_refused(workspace: FileWorkspace, name: 
     with pytest.raises(PlatformError) as caught:
         workspace.score(name)
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_what_the_settings_last_said_is_kept_while_somebody_mends_the_file(
+    files: GitWorkspace, workspace: FileWorkspace
+) -> None:
+    good = workspace.settings()
+    files.write("santiago.yaml", "environments: {production: {defaults: {replicas: many}}}\n")
+    with pytest.raises(PlatformError):
+        workspace.settings()
+    assert workspace.last_good_settings() == good
+    files.write("santiago.yaml", SETTINGS.replace("acme", "other"))
+    assert workspace.last_good_settings().tenant == "other"
+
+
+def test_settings_that_never_were_good_are_refused(files: GitWorkspace, workspace: FileWorkspace) -> None:
+    files.write("santiago.yaml", "environments: 7\n")
+    with pytest.raises(PlatformError):
+        workspace.last_good_settings()
