@@ -50,9 +50,14 @@ def live(platform: RunningPlatform) -> str:
 
 
 def answered(platform: RunningPlatform, count: int = 20) -> set[str]:
-    """The versions that answer; a request that fails is no answer."""
+    """The versions that answer, once one does; from then on a request that fails is no answer."""
 
     async def ask() -> set[str]:
+        async with asyncio.timeout(20), httpx2.AsyncClient(trust_env=False) as client:
+            # A platform is ready before the services that it brings back are.
+            address = f"http://127.0.0.1:{platform.ingress_port}/"
+            while (await client.get(address, headers={"host": HOST})).status_code != 200:
+                await asyncio.sleep(0.05)
         async with Load(platform.ingress_port, HOST) as tally, asyncio.timeout(20):
             while sum(tally.versions.values()) < count:
                 await asyncio.sleep(0.01)
