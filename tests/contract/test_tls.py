@@ -8,21 +8,17 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.domain.environment import Ingress, KeyPair, Tls
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.testing.certificate import issue
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.traffic import ENVIRONMENT, SERVICE, Load, backend, followed, route, seen
@@ -30,26 +26,6 @@ from santiago_platform.testing.upstream import Upstream
 
 HOST = f"{SERVICE}.{ENVIRONMENT}.localhost"
 SPECIAL = f"special.{ENVIRONMENT}.localhost"
-
-
-def issue(directory: Path, name: str, *, days: int = 90) -> None:
-    """Writes directory/cert.pem and key.pem: self-signed, for `name`."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=400))
-        .not_valid_after(now + timedelta(days=days))
-        .sign(key, hashes.SHA256())
-    )
-    directory.mkdir(exist_ok=True)
-    (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (directory / "key.pem").write_bytes(private)
 
 
 @contextmanager

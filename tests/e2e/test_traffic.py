@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,11 +16,14 @@ import pytest
 
 from santiago_platform.adapters.layout import ENVOYS
 from santiago_platform.adapters.local import platform as local_platform
+from santiago_platform.adapters.local.port_registry import PortRegistry
 from santiago_platform.adapters.local.supervisor import Supervisor
 from santiago_platform.adapters.local.unit import Unit
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.testing.certificate import issue
 from santiago_platform.testing.connections import WebSocket
 from santiago_platform.testing.eventually import eventually
+from santiago_platform.testing.grpc import GrpcClient
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform, call
@@ -182,6 +188,82 @@ async def test_an_upload_that_began_before_a_deploy_ends_after_it(platform: Runn
 async def _ask(platform: RunningPlatform) -> httpx2.Response:
     async with httpx2.AsyncClient(headers={"host": "echo.production.localhost"}, trust_env=False) as client:
         return await client.get(f"http://127.0.0.1:{platform.ingress_port}/")
+
+
+GREETER = """
+import asyncio, os
+from santiago_platform.testing.grpc import GrpcUpstream
+
+async def main():
+    await GrpcUpstream(os.environ["VERSION"], "").start(int(os.environ["PORT"]))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_grpc_service_is_deployed_and_proven_and_no_call_fails(platform: RunningPlatform) -> None:
+    folder = platform.root / "services" / "greeter"
+    folder.mkdir()
+    (folder / "server.py").write_text(GREETER)
+    score = SCORE.format(name="greeter, annotations: {santiago.dev/protocol: grpc}", target="")
+    score = score.replace("python3", sys.executable)
+    (folder / "score.yaml").write_text(re.sub(".*readinessProbe.*\n", "", score))
+    platform.commit("a gRPC service")
+    await deploy(platform, "greeter")
+    seen: list[str] = []
+
+    async def calls() -> None:
+        async with GrpcClient(platform.ingress_port, "greeter.production.localhost") as client:
+            while not seen or seen[-1] != "2":
+                seen.append(await client.version())
+
+    calling = asyncio.create_task(calls())
+    platform.set_version("2", "greeter")
+    ended = await deploy(platform, "greeter")
+    await calling
+    assert ended["proof"]["verdict"] == "MATCH"
+    assert set(seen) == {"1", "2"}
+
+
+async def test_tls_is_turned_on_while_services_serve_and_a_broken_certificate_is_told(
+    platform: RunningPlatform, version: str
+) -> None:
+    port = PortRegistry(platform.root).claim("TLS")
+    issue(platform.root / "tls", "echo.production.localhost")
+    settings = platform.root / "santiago.yaml"
+    tls = f"{{port: {port}, certificate: tls/cert.pem, key: tls/key.pem}}"
+    settings.write_text(settings.read_text() + f"ingress: {{tls: {tls}}}\n")
+    trusted = ssl.create_default_context(cafile=str(platform.root / "tls" / "cert.pem"))
+    url = f"https://echo.production.localhost:{port}/"
+
+    async def answered() -> str:
+        transport = httpx2.AsyncHTTPTransport(verify=trusted, http2=True)
+        async with httpx2.AsyncClient(transport=transport) as client:
+            here = {"host": "echo.production.localhost"}
+            name = {"sni_hostname": "echo.production.localhost"}
+            try:
+                answer = await client.get(f"https://127.0.0.1:{port}/", headers=here, extensions=name)
+            except httpx2.ConnectError as exc:
+                return str(exc)
+            return f"{answer.http_version} {answer.text}"
+
+    async with Load(platform.ingress_port, "echo.production.localhost") as tally:
+        said = await asyncio.to_thread(platform.santiago, "up", "-d")
+        assert url.replace("echo.production", "NAME.ENVIRONMENT") in said.stdout
+        await eventually(answered, lambda text: text.startswith("HTTP/2 "))
+        (platform.root / "tls" / "cert.pem").write_text("torn")
+
+        async def warnings() -> list[str]:
+            return (await asyncio.to_thread(platform.json, "status"))["warnings"]
+
+        (warning,) = await eventually(warnings)
+        assert "cert.pem holds no certificate in PEM; the certificate before stays" in warning
+        assert (await answered()).startswith("HTTP/2 ")
+    assert tally.failed == 0, tally.failures
+    findings = await asyncio.to_thread(platform.json, "doctor", check=False)
+    (found,) = [finding for finding in findings if finding["subject"] == "TLS of the ingress"]
+    assert found["health"] == "problem"
 
 
 async def test_up_replaces_envoys_that_would_be_started_otherwise_and_no_request_fails(

@@ -30,8 +30,8 @@ class GrpcUpstream:
         self.instance = instance
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> GrpcUpstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> GrpcUpstream:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         return self
 
     async def stop(self) -> None:

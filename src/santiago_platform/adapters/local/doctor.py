@@ -95,8 +95,10 @@ def _cgroups() -> Finding:
     held = [name for name in ("memory", "cpu") if name in found.groups]
     if len(held) == 2:
         return Finding(subject="cgroups", health=Health.OK, said="limits of memory and CPU are enforced by the kernel")
-    lost = {"memory": "memory limits are not kernel-enforced: a watchdog ends what exceeds its own",
-            "cpu": "CPU limits are not enforced"}
+    lost = {
+        "memory": "memory limits are not kernel-enforced: a watchdog ends what exceeds its own",
+        "cpu": "CPU limits are not enforced",
+    }
     return Finding(
         subject="cgroups",
         health=Health.WARNING,

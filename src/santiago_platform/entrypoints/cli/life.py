@@ -112,6 +112,8 @@ def _greet(layout: Layout, addresses: Addresses) -> None:
     console.say(f"[green]ready[/green]  workspace {escape(str(layout.root))}")
     console.say(f"  MCP      http://127.0.0.1:{addresses.server}/mcp  (bulk agents: /mcp/json)")
     console.say(f"  services http://NAME.ENVIRONMENT.localhost:{addresses.ingress}/")
+    if addresses.tls is not None:
+        console.say(f"           https://NAME.ENVIRONMENT.localhost:{addresses.tls}/")
     console.say(f"  token    {escape(str(layout.owner_token))}  (others: santiago token issue)")
     console.say("  for a desktop client, to paste:")
     console.say(escape(json.dumps(client_config(layout), indent=2)))
