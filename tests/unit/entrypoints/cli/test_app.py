@@ -177,12 +177,12 @@ def test_an_error_of_the_system_is_told_in_words(
     santiago: Santiago, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "/work/x")
+        raise OSError(28, "No space left on device", "/somewhere/x")
 
     monkeypatch.setattr("santiago_platform.entrypoints.cli.life.examine", full)
     done = santiago("doctor")
     assert done.code == 1
-    assert done.err.startswith("error: /work/x: No space left on device\n")
+    assert done.err.startswith("error: /somewhere/x: No space left on device\n")
 
 
 def test_untrusted_text_is_no_markup(santiago: Santiago, tmp_path: Path) -> None:
