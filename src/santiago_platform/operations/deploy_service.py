@@ -62,9 +62,7 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     return render(operation, rollout)
 
 
-def _start(
-    tx: Transaction, settings: Settings, operation: Operation, rollout: Rollout
-) -> tuple[Operation, Rollout]:
+def _start(tx: Transaction, settings: Settings, operation: Operation, rollout: Rollout) -> tuple[Operation, Rollout]:
     """Stores both, with what is live at this very moment as the way back. What others have just begun counts, too."""
     require_quota(tx, settings, rollout)
     deployment = tx.deployment(rollout.service, rollout.environment)
