@@ -183,7 +183,7 @@ async def test_a_fault_of_ours_is_an_id_for_the_caller_and_a_trace_for_the_log(
     def broken() -> None:
         raise RuntimeError("secret detail")
 
-    served.platform.workspace.settings = broken
+    served.platform.workspace.last_good_settings = broken
     async with served.http() as http:
         over_mcp = (await http.post("/mcp", content=_call({}), headers=_headers())).json()["result"]
         plain = await http.post("/api/tools/read_architecture", json={})
