@@ -15,12 +15,12 @@ from santiago_platform.adapters.local.compute import LocalCompute
 from santiago_platform.adapters.local.port_registry import PortRegistry
 from santiago_platform.adapters.local.supervisor import Supervisor
 from santiago_platform.adapters.local.tenants import FIRST_UID, LAST_UID, Tenants
-from santiago_platform.adapters.process import processes_of
+from santiago_platform.adapters.process import processes_of, user_of
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.environment import Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.workload import Instance, Probe, Template
-from santiago_platform.ports.compute import InstanceStatus
+from santiago_platform.ports.compute import InstanceState, InstanceStatus
 from santiago_platform.testing.compute import UnpackedRelease, service_template, until_gone, until_ready
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.lifeline import Lifeline
@@ -141,6 +141,30 @@ class TestAsRoot:
             assert stat.S_IMODE((home / "kept").stat().st_mode) & 0o077 == 0
         assert users[0] != users[1]
         assert [ground.tenants.uid(tenant) for tenant in ("shop", "bank")] == users
+
+    async def test_it_is_not_ready_while_its_launcher_is_on_the_way_to_its_user(
+        self, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate, way = tmp_path / "gate", Tenants.prefix
+        wait = ("sh", "-c", 'until [ -e "$1" ]; do sleep 0.02; done; shift; exec "$@"', "wait", str(gate))
+        monkeypatch.setattr(Tenants, "prefix", lambda *words: (*wait, *way(*words)))
+        registry, tenants = PortRegistry(ground.layout.root), ground.tenants
+        compute = LocalCompute(
+            ground.layout, ground.supervisor, registry, ground.release, SystemClock(), tenants=tenants
+        )
+        # Nothing to ask for but whether it runs: without ports and without a probe.
+        instance = Instance(template=template("till", ports=(), readiness=Probe()), index=0)
+        await compute.start(instance)
+        held = await eventually(compute.list, lambda listed: bool(listed and listed[0].pid))
+        for _ in range(5):
+            held = await compute.list()
+            assert (held[0].state, held[0].reason) == (InstanceState.STARTING, "it is being started")
+        gate.touch()
+        ready = await until_ready(compute, instance)
+        assert ready.pid == held[0].pid, "the launcher became the program"
+        assert user_of(ready.pid) == tenants.uid("shop")
+        await compute.stop(instance.id)
+        await eventually(compute.list, lambda listed: not listed)
 
     async def test_it_reaches_nothing_of_another_and_nothing_of_the_platform(
         self, compute: LocalCompute, ground: Ground

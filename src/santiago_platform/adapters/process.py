@@ -50,6 +50,15 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def user_of(pid: int) -> int | None:
+    """The uid that a process runs as, by its status: the owner of /proc/PID may be another one. None where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"Uid:")), None)
+
+
 def recorded(path: Path) -> Process | None:
     """The process that a launcher noted as `PID TICKS`, alive or not; None where nothing is noted."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Collection, Sequence
@@ -22,7 +23,7 @@ from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
 from ...ports.compute import InstanceState, InstanceStatus
 from ..layout import WORKSPACE_VARIABLE, Layout
-from ..process import Process, listening_ports, recorded
+from ..process import Process, listening_ports, recorded, user_of
 from .containers import container_pid, launch
 from .control_group import ControlGroups, Enforcement
 from .health import check
@@ -369,7 +370,9 @@ class LocalCompute:
         for container, probe in probes.items():
             unit, mounted = self._supervisor.directory(record.instance.id), bool(container.files or container.volumes)
             pid = container_pid(unit, container.name) if template.beside else process.pid
-            if pid is None or (mounted and is_mounting(pid, unit)):
+            # A tenant's process that is still the platform's user is the launcher, and not the program yet.
+            entering = pid is not None and bool(record.prefix) and user_of(pid) == os.geteuid()
+            if pid is None or entering or (mounted and is_mounting(pid, unit)):
                 return "it is being started"
             if probe is None:
                 continue
