@@ -51,7 +51,7 @@ def boot_id() -> str:
 
 
 def user_of(pid: int) -> int | None:
-    """The uid that a process runs as, by its status: the owner of /proc/PID may be another one. None where it is gone."""
+    """The uid that a process runs as, by its status: /proc/PID itself may be another one's. None where it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
     except OSError:
