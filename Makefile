@@ -51,6 +51,10 @@ chaos: setup ## Kills things at random points of random rollouts (SEED=n ROUNDS=
 bench: setup ## Figures for docs/benchmarks.md
 	@$(BIN)/python -m tests.bench
 
+.PHONY: bench-judge
+bench-judge: $(STAMP) ## Simulated rollouts for docs/judge.md
+	@$(BIN)/python -m tests.bench_judge
+
 .PHONY: lock
 lock: ## Resolves requirements.lock anew (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
