@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from ...domain.environment import Settings
-from ...domain.errors import ErrorCode, PlatformError
-from ...domain.workload import Container, Instance, Probe, Template
+from ...domain.workload import Container, Instance, Probe
 from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
 from ...ports.compute import InstanceState, InstanceStatus
 from ..layout import WORKSPACE_VARIABLE, Layout
 from ..process import Process, listening_ports, recorded, user_of
-from .containers import container_pid, launch
+from .containers import container_pid
 from .control_group import ControlGroups, Enforcement
 from .health import check
-from .instance import RECORD, InstanceRecord, check_runnable, service_path
-from .mounts import inside, is_mounting, mounts, try_mounts
+from .instance import RECORD, InstanceRecord, is_instance
+from .launcher import Launcher, needing_space
+from .mounts import inside, is_mounting
 from .port_registry import PortRegistry
 from .supervisor import Supervisor
 from .tenants import Tenants
-from .unit import INSTANCE_VARIABLE, Unit, UnitStatus
+from .unit import UnitStatus
 from .watchdog import MemoryWatchdog
 
 log = logging.getLogger(__name__)
@@ -90,127 +86,45 @@ class LocalCompute:
         self._layout = layout
         self._supervisor = supervisor
         self._registry = registry
-        self._artifacts = artifacts
+        self._launcher = Launcher(layout, supervisor, artifacts, tenants=tenants, groups=groups)
         self._clock = clock
-        self._tenants = tenants or Tenants(layout, Settings)
-        self._groups = groups or ControlGroups(layout.id)
         self._watchdog = watchdog or MemoryWatchdog(layout)
         self._uses: dict[str, _Use] = {}
         self._records: dict[str, InstanceRecord] = {}
         self._health: dict[str, _Health] = {}
         self._changing = threading.Lock()  # units and their ports: `list` takes steps too, and may be asked at once
         self._swept = False
-        self._mountable: set[str] = set()  # versions whose files and volumes were mounted once
 
     async def admit(self, tenant: str) -> None:
-        await asyncio.to_thread(self._tenants.admit, tenant)
+        await self._launcher.admit(tenant)
 
     async def disk_bytes(self, services: Collection[str]) -> int:
-        return await asyncio.to_thread(self._tenants.disk_bytes, services)
+        return await asyncio.to_thread(self._launcher.tenants.disk_bytes, services)
 
     async def start(self, instance: Instance) -> None:
-        check_runnable(instance.template)
-        await self.admit(instance.template.tenant)
-        try:
-            directory = await self._artifacts.unpack(instance.template.release)
-        except PlatformError as exc:
-            if exc.code is not ErrorCode.NOT_FOUND:
-                raise
-            raise PlatformError(ErrorCode.FAILED_PRECONDITION, exc.message, exc.hint, internal=exc.internal) from exc
-        try:
+        directory = await self._launcher.unpack(instance.template)
+        with needing_space(instance.id):
             await asyncio.to_thread(self._add, instance, directory)
-        except OSError as exc:
-            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise PlatformError(
-                ErrorCode.RESOURCE_EXHAUSTED, f"no space is left to start {instance.id}", "free some space"
-            ) from exc
 
     def _add(self, instance: Instance, directory: Path) -> None:
-        unit, template = instance.id, instance.template
-        if not self._supervisor.directory(unit).exists():
-            self._try_mounts(template, directory)
+        name, template = instance.id, instance.template
+        if not self._supervisor.directory(name).exists():
+            self._launcher.try_mounts(template, directory)
         with self._changing:
-            if self._supervisor.directory(unit).exists():
-                self._supervisor.link(unit)
+            if self._supervisor.directory(name).exists():
+                self._supervisor.link(name)
                 return
-            ports = {port.name: self._registry.claim(f"{unit}:{port.name}") for port in template.ports}
-            environments = {c.name: self._environment(template, c, ports) for c in template.containers}
+            ports = {port.name: self._registry.claim(f"{name}:{port.name}") for port in template.ports}
+            made = self._launcher.launchable(name, template, directory, ports, give_up_after=GIVE_UP_AFTER)
             record = InstanceRecord(
                 instance=instance,
                 ports=ports,
                 directory=str(directory),
-                environment=environments[template.container],
-                beside={c.name: environments[c.name] for c in template.beside},
-                prefix=self._tenants.prefix(template, directory),
+                environment=made.environments[template.container],
+                beside={c.name: made.environments[c.name] for c in template.beside},
+                prefix=made.prefix,
             )
-            launched = launch(
-                template,
-                unit=self._supervisor.directory(unit),
-                mounted={
-                    c.name: mounts(c, unit=self._supervisor.directory(unit), **self._places(template, directory))
-                    for c in template.containers
-                },
-                environments=environments,
-                prefix=record.prefix,
-                marks={WORKSPACE_VARIABLE: self._layout.id, INSTANCE_VARIABLE: unit},
-            )
-            self._supervisor.add(
-                Unit(
-                    name=unit,
-                    command=launched.command,
-                    directory=directory,
-                    environment=launched.environment,
-                    stop_grace_seconds=template.stop_grace_seconds,
-                    give_up_after=GIVE_UP_AFTER,
-                    prepare=(self._groups.enter(unit, instance.template.limits),),
-                    conclude=(self._groups.leave(instance.template.limits),),
-                    prefix=launched.prefix,
-                    extra={**launched.extra, RECORD: record.stored()},
-                )
-            )
-
-    def _try_mounts(self, template: Template, directory: Path) -> None:
-        """Once for a version, so that one whose files have no place fails with the reason, and before it is started."""
-        if template.version in self._mountable:
-            return
-        for container in template.containers:
-            # Beside the units, where what a crash leaves is removed by the next start.
-            with tempfile.TemporaryDirectory(dir=self._layout.units, prefix=".trial-") as scratch:
-                try:
-                    try_mounts(container, scratch=Path(scratch), **self._places(template, directory))
-                except PlatformError as exc:
-                    message = f"{template.service} cannot be started in {template.environment}: {exc.message}"
-                    raise PlatformError(exc.code, message, exc.hint) from exc
-        uid = self._tenants.uid(template.tenant)
-        for volume in (volume for container in template.containers for volume in container.volumes):
-            if uid is not None:  # it may have been another tenant's, or the platform's own
-                self._tenants.hand_over(self._volumes(template) / volume.name, uid)
-        self._mountable.add(template.version)
-
-    def _places(self, template: Template, directory: Path) -> dict[str, Any]:
-        """What `mounts` is told of an instance's surroundings."""
-        uid = self._tenants.uid(template.tenant)
-        return {
-            "release": directory,
-            "volumes": self._volumes(template),
-            "owner": None if uid is None else (uid, uid),
-        }
-
-    def _volumes(self, template: Template) -> Path:
-        return self._layout.volumes / f"{template.service}__{template.environment}"
-
-    def _environment(self, template: Template, container: Container, ports: dict[str, int]) -> dict[str, str]:
-        """Little but what the author gave: a service that needs more says so in its score.yaml."""
-        environment = {
-            "PATH": service_path(),
-            "HOME": str(self._tenants.home(template)),
-            "LANG": "C.UTF-8",
-            **dict(container.variables),
-        }
-        for index, port in enumerate(template.ports):
-            environment[port.variable(first=index == 0)] = str(ports[port.name])
-        return environment
+            self._supervisor.add(made.unit.with_file(RECORD, record.stored()))
 
     async def stop(self, instance_id: str) -> None:
         await asyncio.to_thread(self._remove, instance_id)
@@ -229,7 +143,7 @@ class LocalCompute:
                 self._uses.pop(instance_id, None)
 
     def _units(self) -> Sequence[str]:
-        return [name for name in self._supervisor.names() if "__" in name]
+        return [name for name in self._supervisor.names() if is_instance(name)]
 
     async def list(self, service: str | None = None, environment: str | None = None) -> list[InstanceStatus]:
         records = await asyncio.to_thread(self._read, service, environment)
@@ -278,7 +192,7 @@ class LocalCompute:
             units = set(self._units())
             for purpose in self._registry.mine():
                 unit = purpose.rpartition(":")[0]
-                if "__" in unit and unit not in units:
+                if is_instance(unit) and unit not in units:
                     self._registry.release(purpose)
             self._swept = True
 

@@ -33,6 +33,11 @@ class InstanceRecord(Value):
         }
 
 
+def is_instance(unit: str) -> bool:
+    """Whether a unit of this name is one: SERVICE__ENVIRONMENT__VERSION__INDEX."""
+    return unit.count("__") == 3
+
+
 def service_path() -> str:
     """PATH of the services: this machine's, without the virtual environment that the platform itself runs in."""
     given = os.environ.get("PATH", os.defpath).split(":")

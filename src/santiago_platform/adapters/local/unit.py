@@ -5,7 +5,7 @@ process                     `PID TICKS` of the last start
 deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS [CAUSE in words]
 cause                       why it is about to die, for the line of its death
 rapid                       short lives in a row
-failed                      there once it was given up on
+failed                      there once it was given up on; of one with `tries` the deaths tell
 stopping                    there once it is being taken away
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..layout import WORKSPACE_VARIABLE, Layout
@@ -60,10 +60,10 @@ if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(tick
   end_rest
 fi
 rm -f process
-[ -e stopping ] || [ -e failed ] && exit 0
+{over} && exit 0
 echo "$$ $(ticks_of $$)" >process.new && mv process.new process
 {prepare}cd {directory} || exit 111
-exec {prefix}env -i -- {environment} {command} 9>&-
+exec {timeout}{prefix}env -i -- {environment} {command} 9>&-
 """
 )
 
@@ -77,18 +77,19 @@ unset LD_LIBRARY_PATH
     + """\
 {{ read -r pid ticks <process; }} 2>/dev/null && kill -KILL "-$pid" 2>/dev/null
 end_rest
-{conclude}[ -e stopping ] || [ -e failed ] && exit 125
+{conclude}{over} && exit 125
 [ -e ../../ending ] && exit 0
 now=$(date +%s)
 life=$((now - $(stat -c %Y process 2>/dev/null || echo "$now")))
 cause=
 {{ read -r cause <cause; }} 2>/dev/null
 rm -f cause
-echo "$now $1 $2 $life $cause" >>deaths
+{late}echo "$now $1 $2 $life $cause" >>deaths
 [ "$(wc -l <deaths)" -ge {twice_kept} ] && tail -n {kept} deaths >deaths.new && mv deaths.new deaths
 rapid=0
 [ "$life" -ge {rapid_seconds} ] || {{ {{ read -r rapid <rapid; }} 2>/dev/null; rapid=$((rapid + 1)); }}
 echo "$rapid" >rapid
+{over} && exit 125
 [ {give_up_after} -gt 0 ] && [ "$rapid" -ge {give_up_after} ] && {{ : >failed; exit 125; }}
 pause=0
 [ "$rapid" -ge 2 ] && [ "$rapid" -le 20 ] && pause=$((1 << (rapid - 2)))
@@ -100,14 +101,29 @@ exit 0
 )
 
 
+_KEPT_RUNNING_OVER = "{ [ -e stopping ] || [ -e failed ]; }"
+# Of a unit with `tries`: it has ended well, or was tried as often as it may be.
+_TRIED_OVER = """\
+{ [ -e stopping ] || { [ -e deaths ] && { grep -q '^[0-9]* 0 ' deaths || [ "$(wc -l <deaths)" -ge TRIES ]; }; }; }\
+"""
+_TIMEOUT = "timeout -k {grace:g} {seconds} "
+# 124 is what it ends with, and 137 or SIGKILL where its TERM was ignored.
+_LATE = """\
+case $1-$2 in
+  124-*|137-*|256-9) [ "$life" -lt {seconds} ] || cause=${{cause:-ran out of time ({seconds} s)}} ;;
+esac
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A service for s6. directory: its working directory. give_up_after: rapid deaths in a row until it is FAILED
-    for good; 0 means never. prepare: commands that the launcher runs before it becomes the service, each of which must
-    succeed; PID in them is its own. conclude: commands that are run after its end; what they write to `cause` is noted
-    with its death. Both run in the service directory. prefix: words in front of the command, which exec in place and do
-    not get its environment: they may have privileges that a service's variables must not reach. extra: further files of
-    the service directory, by name."""
+    for good; 0 means never. tries: of one that is to end: it is started until it exits with 0, and so often at most;
+    0 means that it is kept running. timeout_seconds: of each start; 0 means none. prepare: commands that the launcher
+    runs before it becomes the service, each of which must succeed; PID in them is its own. conclude: commands that are
+    run after its end; what they write to `cause` is noted with its death. Both run in the service directory. prefix:
+    words in front of the command, which exec in place and do not get its environment: they may have privileges that a
+    service's variables must not reach. extra: further files of the service directory, by name."""
 
     name: str
     command: tuple[str, ...]
@@ -115,15 +131,21 @@ class Unit:
     environment: dict[str, str] = field(default_factory=dict)
     stop_grace_seconds: float = 10.0
     give_up_after: int = 0
+    tries: int = 0
+    timeout_seconds: int = 0
     back_off_seconds: int = LONGEST_BACK_OFF_SECONDS
     prepare: tuple[tuple[str, ...], ...] = ()
     conclude: tuple[tuple[str, ...], ...] = ()
     prefix: tuple[str, ...] = ()
     extra: Mapping[str, str | bytes] = field(default_factory=dict)
 
+    def with_file(self, name: str, content: str) -> Unit:
+        return replace(self, extra={**self.extra, name: content})
+
     def files(self, layout: Layout, logger: Binary) -> dict[str, str | bytes]:
         """The files of its service directory, by path. Nothing of it is read by a shell but as quoted words."""
         marks = {WORKSPACE_VARIABLE: layout.id, INSTANCE_VARIABLE: self.name}
+        limit = self.timeout_seconds
         words = {
             "instance": shlex.quote(f"{INSTANCE_VARIABLE}={self.name}"),
             "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
@@ -133,6 +155,9 @@ class Unit:
             "prefix": "".join(f"{shlex.quote(word)} " for word in self.prefix),
             "prepare": "".join(f"{_with_pid(words)} || exit 111\n" for words in self.prepare),
             "conclude": "".join(f"{shlex.join(words)}\n" for words in self.conclude),
+            "over": _TRIED_OVER.replace("TRIES", str(self.tries)) if self.tries else _KEPT_RUNNING_OVER,
+            "timeout": _TIMEOUT.format(grace=max(0.1, self.stop_grace_seconds), seconds=limit) if limit else "",
+            "late": _LATE.format(seconds=limit) if limit else "",
             "grace_tenths": max(1, round(self.stop_grace_seconds * 10)),
             "rapid_seconds": RAPID_SECONDS,
             "give_up_after": self.give_up_after,
