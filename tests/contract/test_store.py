@@ -16,7 +16,7 @@ from santiago_platform.adapters.fake.store import FakeStore
 from santiago_platform.adapters.stores import schema
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.rollout import Phase
+from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.store import StoreContract, next_of, operation, rollout
 
 
@@ -212,7 +212,7 @@ ENDLESS_WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
 from santiago_platform.adapters.stores.sqlite import SqliteStore
-from santiago_platform.domain.rollout import Phase
+from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.store import next_of, operation, rollout
 
 async def main():

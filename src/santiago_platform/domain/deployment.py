@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from .identity import Name
+from .job import Job
 from .strategy import Strategy
 from .value import Value
 from .workload import Template
 
 
 class Version(Value):
-    """A template with the number of replicas it runs at."""
+    """A template with the number of replicas it runs at, and the jobs of its release."""
 
     template: Template
     replicas: int
+    jobs: tuple[Job, ...] = ()
 
     @property
     def name(self) -> str:
@@ -26,8 +28,8 @@ class Deployment(Value):
 
     live: gets all traffic outside a rollout. previous: kept warm until `warm_until`, so that a rollback is
     one weight change; afterwards it can still be rolled back to, with its instances started anew.
-    generation: rises with each change of `live`. strategy and the times: of the rollout that made `live`; the way
-    back takes them too.
+    generation: rises with each change of `live`. live_since: when another version became it, where that has jobs.
+    strategy and the times: of the rollout that made `live`; the way back takes them too.
     """
 
     service: Name
@@ -42,6 +44,7 @@ class Deployment(Value):
     drain_timeout_seconds: float = 30.0
     generation: int = 0
     updated_at: datetime | None = None
+    live_since: datetime | None = None
 
     def warm(self, now: datetime) -> Version | None:
         """The previous version while it is kept warm."""
@@ -57,5 +60,6 @@ class Deployment(Value):
                 "warm_until": self.warm_until if same else keep_warm_until,
                 "generation": self.generation + 1,
                 "updated_at": now,
+                "live_since": self.live_since if same else now if live.jobs else None,
             }
         )

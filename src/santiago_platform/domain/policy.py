@@ -5,8 +5,8 @@ from __future__ import annotations
 from .errors import ErrorCode, PlatformError
 from .identity import Principal, Role
 
-READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation"})
-CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service", "scale_resources"})
+READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs"})
+CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service", "scale_resources", "run_job"})
 OWNER_ACTIONS = frozenset({"issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {

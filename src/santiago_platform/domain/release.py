@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from .identity import Name
+from .job import Job
 from .value import Value
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -17,7 +18,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 class Release(Value):
     """digest: of the OCI manifest; it names the release. commit: full git hash.
 
-    score: score.yaml as it stood at the commit, byte for byte. local_only: built without a base image.
+    score: score.yaml as it stood at the commit, byte for byte. local_only: built without a base image. jobs: in the
+    order of build.yaml.
     """
 
     digest: Digest
@@ -30,6 +32,7 @@ class Release(Value):
     sbom: Digest
     signed_by: str
     size_bytes: int
+    jobs: tuple[Job, ...] = ()
 
     @property
     def short(self) -> str:

@@ -4,10 +4,10 @@ A rollout is a row. `desired` says which versions should run and who should get 
 `decide` says which phase comes next. The reconciler makes the one so and stores the other. Nothing is
 remembered between two passes but the row, so a crash anywhere is harmless.
 
-    RELEASING -> STOPPING -> STARTING -> HOLDING -> SHIFTING -> PROVING -> SUCCEEDED
-     git ref     recreate                 on hold      | rolling: next step is STARTING
-                         \\ failed, aborted, late, DRIFT
-                          RESTORING -> REVERTING -> ROLLED_BACK | FAILED
+    RELEASING -> PREPARING -> STOPPING -> STARTING -> HOLDING -> SHIFTING -> PROVING -> FINISHING -> SUCCEEDED
+     git ref     jobs         recreate                 on hold      | rolling:          jobs
+                              \\ failed, aborted, late, DRIFT         next step is STARTING
+                               RESTORING -> REVERTING -> ROLLED_BACK | FAILED
 
 Traffic is counted in `parts`: the new version gets `shifted` of them, the old version the rest.
 """
@@ -23,6 +23,8 @@ from pydantic import Field
 
 from .deployment import Deployment, Version
 from .identity import Name
+from .job import Job, JobRun, RunState
+from .phase import DEADLINES, JOB_PHASES, ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
 from .strategy import Strategy
 from .value import Value
@@ -30,44 +32,11 @@ from .value import Value
 SCHEMA_VERSION = 1
 
 
-class Phase(StrEnum):
-    RELEASING = "releasing"  # the release is being built from a git ref
-    STOPPING = "stopping"  # recreate: the old version stops first
-    STARTING = "starting"  # new instances start and become ready; no traffic moves
-    HOLDING = "holding"  # ready, and waits for `promote`
-    SHIFTING = "shifting"  # traffic moves; done when every live proxy acknowledges
-    PROVING = "proving"  # probes look whether it is so
-    RESTORING = "restoring"  # the way back: the old version is brought to its full number
-    REVERTING = "reverting"  # the way back: all traffic returns to the old version, and this is proven
-    SUCCEEDED = "succeeded"
-    ROLLED_BACK = "rolled_back"
-    FAILED = "failed"
-
-    @property
-    def finished(self) -> bool:
-        return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED)
-
-    @property
-    def going_back(self) -> bool:
-        return self in (Phase.RESTORING, Phase.REVERTING)
-
-
-# How long a phase may take. STARTING takes its own from the rollout.
-DEADLINES: dict[Phase, timedelta] = {
-    Phase.RELEASING: timedelta(minutes=60),
-    Phase.STOPPING: timedelta(minutes=5),
-    Phase.HOLDING: timedelta(hours=24),
-    Phase.SHIFTING: timedelta(seconds=30),
-    Phase.PROVING: timedelta(seconds=8),
-    Phase.REVERTING: timedelta(seconds=30),
-}
-
-
 class Rollout(Value):
     """One row. epoch rises with each stored change and fences writers that lag behind.
 
     git_ref: the commit to build when `new` is not known yet. replicas: of the new version.
-    old: live when it began; None on a first deploy.
+    old: live when it began; None on a first deploy. runs_jobs: of the new version; not on the way to a former one.
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
@@ -85,6 +54,7 @@ class Rollout(Value):
     new: Version | None = None
     replicas: int = 1
     hold: bool = False
+    runs_jobs: bool = False
     phase: Phase
     epoch: int = 0
     parts: Annotated[int, Field(ge=1)] = 1
@@ -106,23 +76,28 @@ class Rollout(Value):
         """The new version is the one that is live: at most its number of replicas changes."""
         return self.old is not None and self.new is not None and self.old.name == self.new.name
 
+    def jobs(self, phase: Phase) -> tuple[Job, ...]:
+        """What runs in a phase, one after the other. Jobs run once for a new version and not for more of the same."""
+        when = JOB_PHASES.get(phase)
+        if when is None or not self.runs_jobs or self.unchanged or self.new is None:
+            return ()
+        return tuple(job for job in self.new.jobs if job.when is when)
+
     @property
     def deadline(self) -> datetime:
         if self.phase in (Phase.STARTING, Phase.RESTORING):
             return self.phase_since + timedelta(seconds=self.ready_timeout_seconds)
         if self.phase is Phase.STOPPING:  # what is in flight may take its time first
             return self.phase_since + DEADLINES[self.phase] + timedelta(seconds=self.drain_timeout_seconds)
-        return self.phase_since + DEADLINES.get(self.phase, timedelta.max / 2)
+        grace = self.new.template.stop_grace_seconds if self.new else 0.0
+        jobs = sum((job.longest(grace) for job in self.jobs(self.phase)), timedelta())
+        return self.phase_since + jobs + DEADLINES.get(self.phase, timedelta.max / 2)
 
 
 class MessageKind(StrEnum):
     PROMOTE = "promote"
     ABORT = "abort"
     SCALE = "scale"
-
-
-# In these the number of replicas may change: no proof is being made of another one, and nothing goes back.
-SCALABLE = frozenset({Phase.RELEASING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING})
 
 
 class Message(Value):
@@ -154,6 +129,7 @@ class Seen(Value):
     """What a pass saw. weights: acknowledged by every live proxy; None where they do not agree yet.
 
     not_ready_because: the best guess why the new version is not ready, for the reason of a time-out.
+    runs: of the rollout's jobs, those that were begun.
     """
 
     old: VersionSeen = VersionSeen()
@@ -165,6 +141,7 @@ class Seen(Value):
     release_log: tuple[str, ...] = ()
     not_ready_because: str = ""
     proof: Proof | None = None
+    runs: tuple[JobRun, ...] = ()
 
 
 class Desired(Value):
@@ -208,7 +185,7 @@ def _weights(r: Rollout) -> dict[str, int]:
 
 
 def _new_replicas(r: Rollout) -> int:
-    if r.new is None:
+    if r.new is None or r.phase is Phase.PREPARING:
         return 0
     if r.phase.going_back:
         if r.strategy is Strategy.RECREATE or not r.moved:
@@ -228,7 +205,7 @@ def _new_replicas(r: Rollout) -> int:
 def _old_replicas(r: Rollout) -> int:
     if r.old is None:
         return 0
-    if r.phase.going_back or r.phase is Phase.RELEASING:
+    if r.phase.going_back or r.phase in (Phase.RELEASING, Phase.PREPARING):
         return r.old.replicas
     if r.unchanged and r.phase in (Phase.SHIFTING, Phase.PROVING):
         return 0  # the same instances: from here on the new number counts
@@ -248,8 +225,12 @@ def begin(rollout: Rollout, now: datetime) -> Rollout:
     assert rollout.new is not None  # noqa: S101 - callers hold a version
     parts = rollout.new.replicas if rollout.strategy is Strategy.ROLLING else 1
     first = rollout.model_copy(update={"parts": parts})
-    stops_first = rollout.strategy is Strategy.RECREATE and rollout.old is not None and not rollout.unchanged
-    return _enter(first, Phase.STOPPING if stops_first else Phase.STARTING, now)
+    return _enter(first, Phase.PREPARING, now) if first.jobs(Phase.PREPARING) else _prepared(first, now)
+
+
+def _prepared(r: Rollout, now: datetime) -> Rollout:
+    stops_first = r.strategy is Strategy.RECREATE and r.old is not None and not r.unchanged
+    return _enter(r, Phase.STOPPING if stops_first else Phase.STARTING, now)
 
 
 def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
@@ -297,6 +278,8 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
     match r.phase:
         case Phase.RELEASING if seen.released is not None:
             return begin(r.model_copy(update={"new": seen.released}), now)
+        case Phase.PREPARING if _all_succeeded(r, seen):
+            return _prepared(r, now)
         case Phase.STOPPING if seen.old.running == 0:
             return _enter(r, Phase.STARTING, now)
         case Phase.STARTING if min(seen.new.ready, seen.new.healthy) >= _new_replicas(r):
@@ -310,14 +293,25 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
         case Phase.PROVING if seen.proof is not None:
             unverifiable = seen.proof.verdict is Verdict.UNVERIFIABLE and now > r.deadline
             if seen.proof.verdict is Verdict.MATCH or unverifiable:
-                return _end(r, Phase.SUCCEEDED, seen.proof, now)
+                proven = Phase.FINISHING if r.jobs(Phase.FINISHING) else Phase.SUCCEEDED
+                return _enter(r, proven, now, proof=seen.proof)
+        case Phase.FINISHING if _all_succeeded(r, seen):
+            return _end(r, Phase.SUCCEEDED, r.proof, now)
     return r
+
+
+def _all_succeeded(r: Rollout, seen: Seen) -> bool:
+    """Every job of the phase."""
+    done = {run.job.name for run in seen.runs if run.state is RunState.SUCCEEDED}
+    return all(job.name in done for job in r.jobs(r.phase))
 
 
 def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
     late = now > r.deadline
     if r.phase is Phase.RESTORING:
         wanted = r.old.replicas if r.old else 0
+        if not late and any(run.state is RunState.RUNNING for run in seen.runs):
+            return r  # they are being stopped: whoever deploys next must not meet them
         if late and r.old is not None and r.moved and seen.old.healthy == 0 and seen.new.healthy > 0:
             words = (
                 f"{r.reason}; no instance of the version before is healthy, so the traffic stays where it is answered"
@@ -343,7 +337,10 @@ def _certain_failure(r: Rollout, seen: Seen) -> Failure | None:
     """Why it cannot go on however long one waits, with the last log lines."""
     if r.phase is Phase.RELEASING and seen.release_error:
         return seen.release_error, seen.release_log
-    if r.phase is not Phase.STOPPING and not r.unchanged and seen.new.failure:
+    failed = next((run for run in seen.runs if run.state in (RunState.FAILED, RunState.STOPPED)), None)
+    if failed is not None:
+        return f"the job {failed.job.name} {failed.reason}", failed.log_tail
+    if r.phase not in (Phase.PREPARING, Phase.STOPPING) and not r.unchanged and seen.new.failure:
         return seen.new.failure, seen.new.log_tail
     return None
 
@@ -353,6 +350,8 @@ def _late(r: Rollout, seen: Seen) -> Failure:
     match r.phase:
         case Phase.RELEASING:
             return "the release was not built in time", seen.release_log
+        case Phase.PREPARING | Phase.FINISHING:
+            return "its jobs did not end in time", ()
         case Phase.STOPPING:
             return "the old version did not stop in time", ()
         case Phase.HOLDING:
@@ -402,14 +401,11 @@ def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deploymen
     )
 
 
-_ORDER = [Phase.RELEASING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING, Phase.SHIFTING, Phase.PROVING]
-
-
 def progress(r: Rollout) -> float:
     """How far it is, 0 to 1, for people who wait."""
     if r.phase.finished:
         return 1.0
     if r.phase.going_back:
         return 0.9
-    within = _ORDER.index(r.phase) / len(_ORDER)
+    within = ORDER.index(r.phase) / len(ORDER)
     return round((r.shifted + within) / (r.parts + 1), 3) if r.parts > 1 else round(within, 3)

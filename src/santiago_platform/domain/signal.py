@@ -33,7 +33,7 @@ class Series(Value):
 
 
 class LogLine(Value):
-    """A line that a service wrote: untrusted text. at: when the logger took it, Unix seconds."""
+    """A line that a service wrote: untrusted text. at: when the logger took it, Unix seconds. job: that wrote it."""
 
     at: float
     instance: str
@@ -43,3 +43,4 @@ class LogLine(Value):
     level: str
     text: str
     truncated: bool = False
+    job: str = ""

@@ -11,10 +11,10 @@ from ..domain.environment import ServiceSettings, Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
-from ..domain.rollout import Phase, Rollout, begin
+from ..domain.phase import Phase
+from ..domain.rollout import Rollout, begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
-from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import change
@@ -98,14 +98,14 @@ async def _plan(
         )
     service_settings = environment.settings(request.service)
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
-    commit, template = await _what(ports, request)
     replicas = request.replicas or service_settings.replicas or 1
+    commit, version = await _what(ports, request, replicas)
     rollout = _rollout(ports, request, service_settings, operation_id, tenant).model_copy(
         update={
             "old": deployment.live if deployment else None,
             "replicas": replicas,
             "git_ref": commit,
-            "new": Version(template=template, replicas=replicas) if template else None,
+            "new": version,
         }
     )
     if rollout.new is not None:
@@ -141,6 +141,7 @@ def _rollout(
         tenant=tenant,
         strategy=request.strategy or settings.strategy or Strategy.BLUE_GREEN,
         hold=request.hold,
+        runs_jobs=True,
         phase=Phase.RELEASING,
         ready_timeout_seconds=settings.ready_timeout_seconds or 60.0,
         drain_timeout_seconds=_or(settings.drain_timeout_seconds, 30.0),
@@ -154,8 +155,8 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-async def _what(ports: Ports, request: DeployRequest) -> tuple[str | None, Template | None]:
-    """The commit to build, or the template of a release that exists."""
+async def _what(ports: Ports, request: DeployRequest, replicas: int) -> tuple[str | None, Version | None]:
+    """The commit to build, or the version of a release that exists."""
     given = [n for n in ("release", "git_ref", "from_environment") if getattr(request, n) is not None]
     if len(given) != 1:
         raise PlatformError(
@@ -172,7 +173,7 @@ async def _what(ports: Ports, request: DeployRequest) -> tuple[str | None, Templ
             )
         return await ports.artifacts.resolve(request.git_ref), None
     digest = request.release or await _live_release(ports, request)
-    return None, await template_of(ports, digest, request.service, request.environment)
+    return None, await version_of(ports, digest, request.service, request.environment, replicas)
 
 
 async def _live_release(ports: Ports, request: DeployRequest) -> str:
@@ -187,8 +188,8 @@ async def _live_release(ports: Ports, request: DeployRequest) -> str:
     return deployment.live.template.release
 
 
-async def template_of(ports: Ports, digest: str, service: str, environment: str) -> Template:
-    """The template of a release in an environment. Raises where the release is another service's."""
+async def version_of(ports: Ports, digest: str, service: str, environment: str, replicas: int) -> Version:
+    """A release in an environment. Raises where the release is another service's."""
     release = await ports.artifacts.get(digest)
     if release.service != service:
         # Whose it is stays unsaid: it may be another tenant's.
@@ -198,4 +199,5 @@ async def template_of(ports: Ports, digest: str, service: str, environment: str)
             f"`santiago release {service}` builds one",
         )
     where = f"score.yaml of release {release.short}"
-    return ports.workspace.template(release.score, release=release.digest, environment=environment, where=where)
+    template = ports.workspace.template(release.score, release=release.digest, environment=environment, where=where)
+    return Version(template=template, replicas=replicas, jobs=release.jobs)

@@ -10,8 +10,9 @@ from pydantic import Field
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
+from ..domain.phase import Phase
 from ..domain.policy import authorise
-from ..domain.rollout import Message, MessageKind, Phase, Rollout
+from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..domain.operation import Operation, OperationState
+from ..domain.phase import Phase
 from ..domain.proof import Verdict
-from ..domain.rollout import Phase, Rollout
+from ..domain.rollout import Rollout
 from ..domain.value import Value
 from ..ports.store import Snapshot
 

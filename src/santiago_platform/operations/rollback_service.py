@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import Operation
-from ..domain.rollout import Phase, Rollout, begin
+from ..domain.phase import Phase
+from ..domain.rollout import Rollout, begin
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import Record

@@ -11,7 +11,8 @@ from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation
-from ..domain.rollout import SCALABLE, Message, MessageKind, Phase, Rollout, begin
+from ..domain.phase import SCALABLE, Phase
+from ..domain.rollout import Message, MessageKind, Rollout, begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports

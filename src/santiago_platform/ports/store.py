@@ -6,8 +6,10 @@ from typing import Protocol, TypeVar
 
 from ..domain.deployment import Deployment
 from ..domain.identity import Token
+from ..domain.job import JobRun
 from ..domain.operation import Operation
-from ..domain.rollout import Message, Phase, Rollout
+from ..domain.phase import Phase
+from ..domain.rollout import Message, Rollout
 from ..domain.value import Value
 
 T = TypeVar("T")
@@ -67,6 +69,20 @@ class Snapshot(Protocol):
 
     def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]: ...
 
+    def job_run(self, run_id: str) -> JobRun | None: ...
+
+    def job_runs(
+        self,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        job: str | None = None,
+        rollout_id: str | None = None,
+        unfinished: bool | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobRun]:
+        """Newest first."""
+
     def token(self, token_id: str) -> Token | None: ...
 
     def tokens(self) -> Sequence[Token]: ...
@@ -91,6 +107,11 @@ class Transaction(Snapshot, Protocol):
     def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None: ...
 
     def save_deployment(self, deployment: Deployment) -> None: ...
+
+    def save_job_run(self, run: JobRun) -> None: ...
+
+    def forget_job_runs(self, run_ids: Sequence[str]) -> None:
+        """Unknown ones are no error."""
 
     def save_token(self, token: Token) -> None: ...
 

@@ -11,8 +11,10 @@ import pytest
 from ..domain.deployment import Deployment, Version
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal, Role, Token
+from ..domain.job import Job, JobRun, RunState, When, job_run
 from ..domain.operation import Operation, OperationState
-from ..domain.rollout import Message, MessageKind, Phase, Rollout
+from ..domain.phase import Phase
+from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.strategy import Strategy
 from ..domain.workload import Template
 from ..ports.store import Snapshot, Store, Transaction
@@ -71,6 +73,11 @@ def deployment(**fields: Any) -> Deployment:
 def token(number: int = 1, **fields: Any) -> Token:
     known: dict[str, Any] = {"id": f"t-{number}", "secret_sha256": "0" * 64, "principal": ANN, "created_at": START}
     return Token(**{**known, **fields})
+
+
+def run(number: int = 1, job: str = "report", **fields: Any) -> JobRun:
+    known = Job(name=job, when=When.SCHEDULED, command=("./run",), schedule="0 4 * * *")
+    return job_run(known, version("sha256:" + "a" * 64).template, f"k{number}", START, **fields)
 
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
@@ -342,3 +349,31 @@ class StoreContract:
             with pytest.raises(PlatformError) as caught:
                 await call
             assert caught.value.code is ErrorCode.UNAVAILABLE
+
+    async def test_runs_of_jobs_are_found_newest_first_and_forgotten_by_their_ids(self, store: Store) -> None:
+        runs = [run(1), run(2, rollout_id="ro-1"), run(3, job="other")]
+
+        def unit(tx: Transaction) -> None:
+            for each in runs:
+                tx.save_job_run(each)
+            tx.save_job_run(runs[0].ended(RunState.FAILED, START, "exited with code 1", ("last words",)))
+
+        await store.write(unit)
+
+        def ids(**wanted: Any) -> Any:
+            return lambda view: [each.id for each in view.job_runs(**wanted)]
+
+        first, second, third = (each.id for each in runs)
+        assert await store.read(ids()) == [third, second, first]
+        assert await store.read(ids(limit=1)) == [third]
+        assert await store.read(ids(service="web", environment="production", job="report")) == [second, first]
+        assert await store.read(ids(rollout_id="ro-1")) == [second]
+        assert await store.read(ids(unfinished=True)) == [third, second]
+        assert await store.read(ids(unfinished=False)) == [first]
+        assert await store.read(ids(environment="staging")) == []
+        found = await store.read(lambda view: view.job_run(first))
+        assert found is not None
+        assert (found.state, found.log_tail) == (RunState.FAILED, ("last words",))
+        await store.write(lambda tx: tx.forget_job_runs([first, "unknown"]))
+        assert await store.read(ids()) == [third, second]
+        assert await store.read(lambda view: view.job_run(first)) is None

@@ -8,8 +8,9 @@ import pytest
 from santiago_platform.domain.deployment import Deployment, Version
 from santiago_platform.domain.environment import Quotas
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.quota import Usage, check_disk, check_quota, usage
-from santiago_platform.domain.rollout import Phase, Rollout
+from santiago_platform.domain.rollout import Rollout
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.domain.workload import Limits, Template
 

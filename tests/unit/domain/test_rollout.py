@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from santiago_platform.domain.deployment import Deployment, Version
+from santiago_platform.domain.job import Job, JobRun, RunState, When, job_run
+from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.proof import Proof, Verdict
 from santiago_platform.domain.rollout import (
     Desired,
     Message,
     MessageKind,
-    Phase,
     Rollout,
     Seen,
     VersionSeen,
@@ -347,3 +348,106 @@ def test_a_rollout_that_goes_back_keeps_the_number_it_was_scaled_to() -> None:
     row = decide(rollout(), Seen(), (scale(4),), NOW)
     back = row.model_copy(update={"phase": Phase.ROLLED_BACK})
     assert [n for _, n in desired(settle(deployment(), back, NOW), None, NOW).replicas] == [4]
+
+
+PREPARE, INDEX, CHECK = (
+    Job(name=name, when=when, command=("run",), timeout_seconds=60)
+    for name, when in (("prepare", When.PRE_DEPLOY), ("index", When.PRE_DEPLOY), ("check", When.POST_DEPLOY))
+)
+NIGHTLY = Job(name="nightly", when=When.SCHEDULED, command=("run",), schedule="0 4 * * *")
+
+
+def with_jobs(strategy: Strategy = Strategy.BLUE_GREEN, old: Version | None = OLD, **changes: object) -> Rollout:
+    new = NEW.model_copy(update={"jobs": (NIGHTLY, CHECK, PREPARE, INDEX)})
+    return begin(rollout(strategy, old).model_copy(update={"new": new, "runs_jobs": True}), NOW).model_copy(
+        update=changes
+    )
+
+
+def ended(job: Job, state: RunState = RunState.SUCCEEDED, reason: str = "") -> JobRun:
+    running = job_run(job, NEW.template, "ro-1", NOW)
+    return running if state is RunState.RUNNING else running.ended(state, NOW, reason, ("last words",))
+
+
+def test_pre_deploy_jobs_come_before_anything_is_stopped_or_started_and_post_deploy_jobs_after_the_proof() -> None:
+    row = with_jobs(Strategy.RECREATE)
+    assert [job.name for job in row.jobs(row.phase)] == ["prepare", "index"]
+    want = desired(deployment(), row, NOW)
+    assert (dict(want.replicas), want.weights) == ({OLD: 2}, {OLD.name: 1})
+    assert decide(row, Seen(runs=(ended(PREPARE),)), (), NOW) is row
+    phases = [row.phase]
+    while not row.phase.finished:
+        seen = good(desired(deployment(), row, NOW), row)
+        row = decide(row, seen.model_copy(update={"runs": (ended(PREPARE), ended(INDEX), ended(CHECK))}), (), NOW)
+        phases.append(row.phase)
+    assert phases == ["preparing", "stopping", "starting", "shifting", "proving", "finishing", "succeeded"]
+    assert row.proof == proof(Verdict.MATCH)
+
+
+def test_a_pre_deploy_job_that_failed_ends_the_rollout_with_its_words_and_nothing_has_moved() -> None:
+    row = with_jobs()
+    back = decide(row, Seen(runs=(ended(PREPARE, RunState.FAILED, "exited with code 3"),)), (), NOW)
+    assert (back.phase, back.undo_as) == (Phase.RESTORING, Phase.FAILED)
+    assert (back.reason, back.detail) == ("the job prepare exited with code 3", ("last words",))
+    assert dict(desired(deployment(), back, NOW).replicas) == {OLD: 2}
+    assert run(back, deployment())[-1].phase is Phase.FAILED
+
+
+def test_a_post_deploy_job_that_failed_takes_the_traffic_back() -> None:
+    row = with_jobs(phase=Phase.FINISHING, shifted=1, moved=True, proof=proof(Verdict.MATCH))
+    assert desired(deployment(), row, NOW).weights == {NEW.name: 1}
+    back = decide(row, Seen(runs=(ended(CHECK, RunState.FAILED, "exited with code 1"),)), (), NOW)
+    assert back.undo_as is Phase.ROLLED_BACK
+    assert run(back, deployment())[-1].phase is Phase.ROLLED_BACK
+
+
+def test_the_way_back_waits_until_no_job_of_the_rollout_runs() -> None:
+    abort = Message(id="m", kind=MessageKind.ABORT, by="ann", at=NOW)
+    row = with_jobs()
+    back = decide(row, Seen(runs=(ended(PREPARE, RunState.RUNNING),)), (abort,), NOW)
+    seen = good(desired(deployment(), back, NOW), back)
+    still = seen.model_copy(update={"runs": (ended(PREPARE, RunState.RUNNING),)})
+    assert decide(back, still, (), NOW) is back
+    stopped = seen.model_copy(update={"runs": (ended(PREPARE, RunState.STOPPED),)})
+    assert decide(back, stopped, (), NOW).phase is Phase.REVERTING
+
+
+def test_jobs_have_the_time_that_their_time_outs_and_attempts_come_to_and_then_it_is_late() -> None:
+    row = with_jobs()
+    running = Seen(runs=(ended(PREPARE, RunState.RUNNING),))
+    assert decide(row, running, (), NOW + timedelta(seconds=2 * 60)) is row
+    late = decide(row, running, (), NOW + timedelta(minutes=10))
+    assert (late.phase, late.reason) == (Phase.RESTORING, "its jobs did not end in time")
+
+
+@pytest.mark.parametrize("changes", [{"runs_jobs": False}, {"old": NEW}, {"new": NEW}])
+def test_no_job_runs_on_the_way_to_a_former_version_for_more_of_the_same_or_where_there_is_none(
+    changes: dict[str, object],
+) -> None:
+    row = begin(with_jobs().model_copy(update=changes), NOW)
+    assert row.phase is Phase.STARTING
+    assert all(row.jobs(phase) == () for phase in Phase)
+
+
+OUTCOMES = st.sampled_from([RunState.SUCCEEDED, RunState.RUNNING, RunState.FAILED, RunState.STOPPED])
+
+
+@given(st.sampled_from(Strategy), st.booleans(), st.lists(st.tuples(OUTCOMES, OUTCOMES, OUTCOMES), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_whatever_becomes_of_its_jobs_no_traffic_moves_before_each_pre_deploy_job_has_succeeded(
+    strategy: Strategy, first: bool, outcomes: list[tuple[RunState, RunState, RunState]]
+) -> None:
+    live, row, now = deployment(None if first else OLD), with_jobs(strategy, None if first else OLD), NOW
+    prepared = False
+    for states in [*outcomes, *[(RunState.SUCCEEDED,) * 3] * 60]:
+        runs = tuple(ended(job, state) for job, state in zip((PREPARE, INDEX, CHECK), states, strict=True))
+        prepared = prepared or (row.phase is Phase.PREPARING and set(states[:2]) == {RunState.SUCCEEDED})
+        row = decide(row, good(desired(live, row, now), row).model_copy(update={"runs": runs}), (), now)
+        if not prepared:
+            want = desired(live, row, now)
+            assert NEW.name not in want.weights
+            assert NEW.name not in {v.name for v, _ in want.replicas}
+        if row.phase.finished:
+            break
+    assert row.phase.finished
+    assert prepared or row.phase is Phase.FAILED

@@ -7,6 +7,7 @@ from typing import TypeVar
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.identity import Token
+from ...domain.job import JobRun
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...ports.store import Snapshot, Step, Transaction
@@ -49,6 +50,7 @@ class _Rows:
         self._journal: list[Step] = []
         self._inbox: dict[tuple[str, str], Message | None] = {}  # None once it was removed: it stays known
         self._deployments: dict[tuple[str, str], Deployment] = {}
+        self._job_runs: dict[str, JobRun] = {}
         self._tokens: dict[str, Token] = {}
 
     def copy(self) -> _Rows:
@@ -105,6 +107,30 @@ class _Rows:
         found = [d for d in self._deployments.values() if tenant in (None, d.tenant)]
         return sorted(found, key=lambda d: (d.service, d.environment))
 
+    def job_run(self, run_id: str) -> JobRun | None:
+        return self._job_runs.get(run_id)
+
+    def job_runs(
+        self,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        job: str | None = None,
+        rollout_id: str | None = None,
+        unfinished: bool | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobRun]:
+        found = [
+            run
+            for run in self._job_runs.values()
+            if service in (None, run.template.service)
+            and environment in (None, run.template.environment)
+            and job in (None, run.job.name)
+            and rollout_id in (None, run.rollout_id)
+            and unfinished in (None, not run.state.finished)
+        ]
+        return found[::-1][:limit]
+
     def token(self, token_id: str) -> Token | None:
         return self._tokens.get(token_id)
 
@@ -150,6 +176,13 @@ class _Rows:
 
     def save_deployment(self, deployment: Deployment) -> None:
         self._deployments[deployment.service, deployment.environment] = deployment
+
+    def save_job_run(self, run: JobRun) -> None:
+        self._job_runs[run.id] = run
+
+    def forget_job_runs(self, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
+            self._job_runs.pop(run_id, None)
 
     def save_token(self, token: Token) -> None:
         self._tokens[token.id] = token

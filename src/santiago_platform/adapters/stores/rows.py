@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.identity import Token
+from ...domain.job import JobRun
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.value import Value
@@ -76,6 +77,23 @@ class Rows:
         if tenant is None:
             return self._all(Deployment, sql.DEPLOYMENTS)
         return self._all(Deployment, sql.DEPLOYMENTS_OF_TENANT, tenant=tenant)
+
+    def job_run(self, run_id: str) -> JobRun | None:
+        return self._one(JobRun, sql.JOB_RUN, id=run_id)
+
+    def job_runs(
+        self,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        job: str | None = None,
+        rollout_id: str | None = None,
+        unfinished: bool | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobRun]:
+        named = {"service": service, "environment": environment, "job": job, "rollout_id": rollout_id}
+        given = {name: value for name, value in named.items() if value is not None}
+        return self._all(JobRun, sql.newest_job_runs(tuple(given), unfinished), **given, limit=limit)
 
     def token(self, token_id: str) -> Token | None:
         return self._one(Token, sql.TOKEN, id=token_id)
@@ -146,6 +164,22 @@ class Rows:
             tenant=deployment.tenant,
             document=_document(deployment),
         )
+
+    def save_job_run(self, run: JobRun) -> None:
+        self._execute(
+            sql.SAVE_JOB_RUN,
+            id=run.id,
+            service=run.template.service,
+            environment=run.template.environment,
+            job=run.job.name,
+            rollout_id=run.rollout_id,
+            unfinished=not run.state.finished,
+            document=_document(run),
+        )
+
+    def forget_job_runs(self, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
+            self._execute(sql.FORGET_JOB_RUN, id=run_id)
 
     def save_token(self, token: Token) -> None:
         self._execute(sql.SAVE_TOKEN, id=token.id, document=_document(token))

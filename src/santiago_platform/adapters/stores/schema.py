@@ -52,6 +52,16 @@ deployments = _table(
     Column("environment", String, primary_key=True),
     Column("tenant", String),
 )
+job_runs = _table(
+    "job_run",
+    _row_number(),
+    Column("id", String),
+    Column("service", String),
+    Column("environment", String),
+    Column("job", String),
+    Column("rollout_id", String),
+    Column("unfinished", Boolean),
+)
 tokens = _table("token", _row_number(), Column("id", String))
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
@@ -80,6 +90,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             service TEXT NOT NULL, environment TEXT NOT NULL, tenant TEXT NOT NULL, document TEXT NOT NULL,
             PRIMARY KEY (service, environment))""",
         "CREATE TABLE token (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document TEXT NOT NULL)",
+    ),
+    (
+        """CREATE TABLE job_run (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, environment TEXT NOT NULL,
+            job TEXT NOT NULL, rollout_id TEXT NOT NULL, unfinished BOOLEAN NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX job_run_of_job ON job_run (service, environment, job, number)",
+        "CREATE INDEX job_run_of_rollout ON job_run (rollout_id)",
+        "CREATE INDEX job_run_unfinished ON job_run (number) WHERE unfinished = 1",
     ),
 )
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, false, select, update
+from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, select, update
 from sqlalchemy.dialects import sqlite
 
-from .schema import deployments, inbox, journal, operations, rollouts, tokens
+from .schema import deployments, inbox, job_runs, journal, operations, rollouts, tokens
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
@@ -49,6 +49,15 @@ def newest_operations(given: tuple[str, ...], running: bool | None, unlogged: bo
     return f"{_sql(newest)} LIMIT :limit"  # by itself, SQLAlchemy adds an offset of a value that it would have to bind
 
 
+@cache
+def newest_job_runs(given: tuple[str, ...], unfinished: bool | None) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way."""
+    flag = job_runs.c.unfinished
+    wanted = [] if unfinished is None else [flag if unfinished else ~flag]
+    newest = _documents(job_runs, *given).where(*wanted).order_by(job_runs.c.number.desc())
+    return f"{_sql(newest)} LIMIT :limit"
+
+
 ROLLOUT = _sql(_documents(rollouts, "id"))
 ROLLOUT_OF = _sql(_documents(rollouts, "operation_id"))
 ACTIVE_ROLLOUT = _sql(_documents(rollouts, "service", "environment").where(rollouts.c.active))
@@ -60,6 +69,7 @@ DEPLOYMENTS = _sql(_documents(deployments).order_by(deployments.c.service, deplo
 DEPLOYMENTS_OF_TENANT = _sql(
     _documents(deployments, "tenant").order_by(deployments.c.service, deployments.c.environment)
 )
+JOB_RUN = _sql(_documents(job_runs, "id"))
 TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
 
@@ -78,4 +88,6 @@ REMOVE_MESSAGE = _sql(
     .values(waiting=false())
 )
 SAVE_DEPLOYMENT = _upsert(deployments, "service", "environment")
+SAVE_JOB_RUN = _upsert(job_runs, "id")
+FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
