@@ -106,6 +106,7 @@ class LocalArtifacts:
             committed_at=committed_at,
             built_at=self._clock.now(),
             score=definition.score,
+            jobs=tuple(job.job(name) for name, job in definition.build.jobs.items()),
             layer=layer,
             files=files,
             root=folder / "source",

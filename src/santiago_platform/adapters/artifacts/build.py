@@ -13,9 +13,11 @@ import redact_secret
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.identity import Name
 from ...domain.release import Digest
 from ..process import processes_at_home
 from ..workspace.yaml_document import parse, validate
+from .job_definition import JobDefinition, check_job
 
 SHOWN_LINES = 20
 _LINE_CHARACTERS = 500
@@ -49,7 +51,8 @@ class Build(BaseModel):
 
     command: argv, run once in the service's folder; without it the sources are the outputs.
     outputs: paths or globs, relative to the service's folder, of what the release consists of.
-    variables: added to the otherwise clean environment of the command.
+    variables: added to the otherwise clean environment of the command. jobs: by name; those of one kind run in this
+    order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,7 @@ class Build(BaseModel):
     base: Base | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 1800
     variables: dict[Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")], Argument] = {}
+    jobs: Annotated[dict[Name, JobDefinition], Field(max_length=50)] = {}
 
     @model_validator(mode="after")
     def _outputs_stay_inside(self) -> Build:
@@ -74,6 +78,8 @@ def read_build(text: str, where: str) -> Build:
     cannot fetch; both begin `WHERE:LINE: `."""
     document = parse(text, where)
     build = validate(document, Build)
+    for name, job in build.jobs.items():
+        check_job(document, name, job)
     if build.base is not None and build.base.image is not None:
         raise document.error(
             ("base", "image"),

@@ -7,7 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.job import Job
 from ...domain.release import Release
 from ..file_lock import locked
 from ..layout import Layout
@@ -20,6 +23,7 @@ from .sbom import bill_of_materials
 from .signature import ENVELOPE, ReleaseKey, statement
 
 SCORE = "application/vnd.score.v1b1+yaml"
+JOBS = "application/vnd.santiago.jobs.v1+json"
 PREFIX_DIGITS = 12
 
 REVISION = "org.opencontainers.image.revision"
@@ -28,6 +32,7 @@ BASE_DIGEST = "org.opencontainers.image.base.digest"
 REFERENCE = "org.opencontainers.image.ref.name"
 SERVICE = "io.santiago.service"
 SCORE_DIGEST = "io.santiago.score.digest"
+JOBS_DIGEST = "io.santiago.jobs.digest"  # of a release without jobs there is none
 # In the index alone: the digest of a release must not depend on when and with which key it was built.
 BUILT = "io.santiago.built"
 SBOM_DIGEST = "io.santiago.sbom.digest"
@@ -35,6 +40,7 @@ SIGNED_BY = "io.santiago.signed-by"
 SUBJECT = "io.santiago.subject.digest"
 
 _TEMPORARY = ".temporary-"
+_JOBS = TypeAdapter(tuple[Job, ...])
 
 
 class ImageStore:
@@ -53,6 +59,7 @@ class ImageStore:
         committed_at: datetime,
         built_at: datetime,
         score: str,
+        jobs: tuple[Job, ...],
         layer: Path,
         files: list[PackedFile],
         root: Path,
@@ -68,12 +75,15 @@ class ImageStore:
             layers = [*below.copy_layers(oci), oci.adopt(layer, LAYER)]
             config = oci.put(canonical(_config(below, layers[-1], service, commit, committed_at)), CONFIG)
             text = oci.put(score.encode(), SCORE)
+            defined = [oci.put(_JOBS.dump_json(jobs, exclude_defaults=True), JOBS)] if jobs else []
             annotations = {
                 SERVICE: service,
                 REVISION: commit,
                 CREATED: committed_at.isoformat(),
                 SCORE_DIGEST: text["digest"],
-            } | ({BASE_DIGEST: below.digest} if below.digest else {})
+            }
+            annotations |= {BASE_DIGEST: below.digest} if below.digest else {}
+            annotations |= {JOBS_DIGEST: defined[0]["digest"]} if defined else {}
             image = oci.put(canonical(_manifest(config, layers, annotations)), MANIFEST)
             bom = oci.put(bill_of_materials(service, commit, image["digest"], committed_at, files, root), SBOM)
             said = statement(service, commit, image["digest"], committed_at, built_at, bom["digest"])
@@ -85,7 +95,7 @@ class ImageStore:
                 SIGNED_BY: self._key.id,
             }
             entry = image | {"annotations": named}
-            referrers = [self._attach(image, part) for part in (text, bom, envelope)]
+            referrers = [self._attach(image, part) for part in (text, *defined, bom, envelope)]
             oci.replace_manifests([*oci.manifests(), entry, *referrers])
             return self._release(entry)
 
@@ -170,6 +180,8 @@ class ImageStore:
                 self._oci.check(part)
             if self._attached(entry, SCORE) != release.score.encode():
                 raise _corrupt(f"release {release.digest} has another score.yaml attached")
+            if release.jobs and _JOBS.validate_json(self._attached(entry, JOBS)) != release.jobs:
+                raise _corrupt(f"release {release.digest} has other jobs attached")
             if sha256(self._attached(entry, SBOM)) != release.sbom:
                 raise _corrupt(f"release {release.digest} has another SBOM attached")
             said, signer = self._key.open(self._attached(entry, ENVELOPE))
@@ -211,10 +223,14 @@ class ImageStore:
                 local_only=BASE_DIGEST not in said,
                 sbom=named[SBOM_DIGEST],
                 signed_by=named[SIGNED_BY],
+                jobs=self._jobs(said.get(JOBS_DIGEST)),
                 size_bytes=sum(part["size"] for part in (entry, manifest["config"], *manifest["layers"])),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise _corrupt(f"blob {entry['digest']} is not the manifest of a release", repr(exc)) from exc
+
+    def _jobs(self, digest: str | None) -> tuple[Job, ...]:
+        return () if digest is None else _JOBS.validate_json(self._oci.read({"digest": digest}))
 
 
 def _config(below: BaseImage, layer: Descriptor, service: str, commit: str, committed_at: datetime) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _SERVICE_OUTPUTS = ("host", "port", "url")
 LOOPBACK = "127.0.0.1"
 PROTOCOL = "santiago.dev/protocol"  # an annotation: Score itself knows TCP and UDP alone
 
-_RESERVED = re.compile(r"PORT(_.*)?|SANTIAGO_.*")
+RESERVED = re.compile(r"PORT(_.*)?|SANTIAGO_.*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]*")
 
@@ -139,7 +139,7 @@ class _Resolution:
         found: dict[str, str] = {}
         for name, text in container.variables.items():
             at: Path = (*path, "variables", name)
-            if _RESERVED.fullmatch(name):
+            if RESERVED.fullmatch(name):
                 raise self.document.error(
                     at,
                     f"the platform sets {name} itself",
