@@ -16,6 +16,8 @@ from .adapters.local.compute import LocalCompute
 from .adapters.local.disk import LocalDisk
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
+from .adapters.local.jobs import LocalJobs
+from .adapters.local.launcher import Launcher
 from .adapters.local.logs import FileLogs
 from .adapters.local.platform import LocalPlatform, UnitView, known_ports
 from .adapters.local.platform import Ports as Addresses
@@ -71,6 +73,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         registry = PortRegistry(layout.root)
         traffic = EnvoyTraffic(layout, registry.claim)
         workspace = FileWorkspace(layout.root, service_port=traffic.port)
+        tenants = Tenants(layout, workspace.settings)
         stack.push_async_callback(traffic.close)
         metrics = PrometheusMetrics(
             PrometheusConfig(
@@ -94,8 +97,11 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     registry,
                     artifacts,
                     clock,
-                    tenants=Tenants(layout, workspace.settings),
+                    tenants=tenants,
                     watchdog=stack.enter_context(MemoryWatchdog(layout)),
+                ),
+                jobs=LocalJobs(
+                    layout, platform.supervisor, Launcher(layout, platform.supervisor, artifacts, tenants=tenants)
                 ),
                 traffic=traffic,
                 probe=LocalProbe(layout, addresses.ingress),

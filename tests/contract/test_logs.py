@@ -28,14 +28,16 @@ class TestFakeLogs(LogsContract):
     def write(self, logs: FakeLogs) -> Callable[[list[Written]], None]:
         def write(lines: list[Written]) -> None:
             for at, instance, level, text in lines:
-                service, environment, version, _ = instance.split("__")
+                service, environment, version, *_ = instance.split("__")
+                job, of_job, *_ = (*version.split("."), "") if "." in version else ("", version)
                 logs.lines.append(
                     LogLine(
                         at=at,
                         instance=instance,
                         service=service,
                         environment=environment,
-                        version=version,
+                        version=of_job,
+                        job=job,
                         level=level,
                         text=text,
                     )

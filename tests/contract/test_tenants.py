@@ -12,6 +12,8 @@ import pytest
 
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.compute import LocalCompute
+from santiago_platform.adapters.local.jobs import LocalJobs
+from santiago_platform.adapters.local.launcher import Launcher
 from santiago_platform.adapters.local.port_registry import PortRegistry
 from santiago_platform.adapters.local.supervisor import Supervisor
 from santiago_platform.adapters.local.tenants import FIRST_UID, LAST_UID, Tenants
@@ -21,8 +23,12 @@ from santiago_platform.domain.environment import Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.workload import Instance, Probe, Template
 from santiago_platform.ports.compute import InstanceState, InstanceStatus
+from santiago_platform.ports.jobs import JobState
 from santiago_platform.testing.compute import UnpackedRelease, service_template, until_gone, until_ready
 from santiago_platform.testing.eventually import eventually
+from santiago_platform.testing.jobs import shell_run
+from santiago_platform.testing.jobs import until as ended
+from santiago_platform.testing.jobs import until_gone as until_run_gone
 from santiago_platform.testing.lifeline import Lifeline
 
 SETTINGS = Settings(tenants={"shop": Tenant(services=("till",)), "bank": Tenant(services=("vault",))})
@@ -141,6 +147,18 @@ class TestAsRoot:
             assert stat.S_IMODE((home / "kept").stat().st_mode) & 0o077 == 0
         assert users[0] != users[1]
         assert [ground.tenants.uid(tenant) for tenant in ("shop", "bank")] == users
+
+    async def test_a_job_runs_as_the_user_of_its_tenant_and_is_ended_at_its_time_out(self, ground: Ground) -> None:
+        launcher = Launcher(ground.layout, ground.supervisor, ground.release, tenants=ground.tenants)
+        jobs = LocalJobs(ground.layout, ground.supervisor, launcher)
+        mine = {"service": "till", "tenant": "shop", "stop_grace_seconds": 1.0}
+        run = shell_run('id -u >"$HOME/uid"; trap "" TERM; sleep 300', timeout_seconds=1, template=mine)
+        await jobs.start(run)
+        assert (await ended(jobs, run, JobState.FAILED)).reason == "ran out of time (1 s)"
+        uid = ground.tenants.uid("shop")
+        assert (ground.home(run.workload) / "uid").read_text() == f"{uid}\n"
+        assert list(processes_of(ground.layout.id, "sleep")) == []
+        await until_run_gone(jobs, run)
 
     async def test_it_is_not_ready_while_its_launcher_is_on_the_way_to_its_user(
         self, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -38,6 +38,7 @@ def releases_in_use(view: Snapshot) -> frozenset[str]:
         used |= {v.template.release for v in (deployment.live, deployment.previous) if v is not None}
     for rollout in view.active_rollouts():
         used |= {v.template.release for v in (rollout.old, rollout.new) if v is not None}
+    used |= {run.template.release for run in view.job_runs(unfinished=True, limit=1000)}
     return frozenset(used)
 
 

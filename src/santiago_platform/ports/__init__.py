@@ -9,6 +9,7 @@ from .artifacts import Artifacts
 from .clock import Clock
 from .compute import Compute
 from .disk import Disk
+from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
 from .probe import Probe
@@ -27,6 +28,7 @@ class Ports:
     workspace: Workspace
     artifacts: Artifacts
     compute: Compute
+    jobs: Jobs
     traffic: Traffic
     probe: Probe
     metrics: Metrics
@@ -42,6 +44,7 @@ __all__ = [
     "Clock",
     "Compute",
     "Disk",
+    "Jobs",
     "Logs",
     "Metrics",
     "Ports",

@@ -16,6 +16,7 @@ class LogFilter(Value):
     service: str | None = None
     environment: str | None = None
     version: str | None = None
+    job: str | None = None
     instance: str | None = None
     level: str | None = None
     text: str | None = None

@@ -12,16 +12,18 @@ from ..domain.deployment import Deployment, Version
 from ..domain.effect import claims
 from ..domain.errors import PlatformError
 from ..domain.operation import Operation, OperationState
+from ..domain.phase import Phase
 from ..domain.proof import Proof, Verdict, prove
-from ..domain.rollout import Message, MessageKind, Phase, Rollout, Seen, VersionSeen, decide, desired, progress, settle
+from ..domain.rollout import Message, MessageKind, Rollout, Seen, VersionSeen, decide, desired, progress, settle
 from ..domain.signal import LogLine
 from ..operations.change import complete_operation
-from ..operations.deploy_service import template_of
+from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
 from ..operations.tenancy import require_quota
 from ..ports import Ports
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
+from .jobs import JobRuns
 from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class RolloutReconciler:
         """count_pass: told (loop, `ok` or `failed`) after each pass."""
         self._ports = ports
         self._count_pass = count_pass
+        self._runs = JobRuns(ports)
         self._convergers: dict[Key, ServiceConverger] = {}
         self._builds: dict[str, asyncio.Task[Version]] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
@@ -137,6 +140,7 @@ class RolloutReconciler:
             old = done.version(rollout.old.name, routed=bool(rollout.old.template.ports))
         weights = done.route.weights if routed else want.weights
         seen = Seen(
+            runs=await self._runs.of_rollout(rollout),
             new=new,
             old=old,
             weights=weights,
@@ -187,8 +191,7 @@ class RolloutReconciler:
 
     async def _build(self, rollout: Rollout) -> Version:
         release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
-        template = await template_of(self._ports, release.digest, rollout.service, rollout.environment)
-        version = Version(template=template, replicas=rollout.replicas)
+        version = await version_of(self._ports, release.digest, rollout.service, rollout.environment, rollout.replicas)
         settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
         await self._ports.store.read(lambda view: require_quota(view, settings, known))
         return version

@@ -87,3 +87,17 @@ class LogsContract:
         with pytest.raises(PlatformError) as caught:
             await logs.read(LogFilter(before=cursor))
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+    async def test_lines_of_a_job_s_runs_are_found_by_its_name_and_by_what_ran_it(
+        self, logs: Logs, write: Callable[[list[Written]], None]
+    ) -> None:
+        runs = [f"web__production__migrate.a1.ro-{n}" for n in (1, 2)]
+        write([(START + 200 + n, run, "", f"migrating {n}") for n, run in enumerate(runs)])
+        page = await logs.read(LogFilter(service="web", job="migrate"))
+        assert [(line.text, line.job, line.version) for line in page.lines] == [
+            ("migrating 1", "migrate", "a1"),
+            ("migrating 0", "migrate", "a1"),
+        ]
+        assert [line.text for line in (await logs.read(LogFilter(instance=runs[0]))).lines] == ["migrating 0"]
+        assert (await logs.read(LogFilter(version="a1", limit=1))).lines[0].job == "migrate"
+        assert (await logs.read(LogFilter(job="other"))).lines == ()

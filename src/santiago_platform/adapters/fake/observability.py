@@ -74,6 +74,7 @@ def _matches(line: LogLine, filter: LogFilter) -> bool:
         and (filter.services is None or line.service in filter.services)
         and filter.environment in (None, line.environment)
         and filter.version in (None, line.version)
+        and filter.job in (None, line.job)
         and filter.instance in (None, line.instance)
         and filter.level in (None, line.level)
         and (filter.text or "").lower() in line.text.lower()

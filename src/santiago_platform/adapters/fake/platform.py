@@ -7,6 +7,7 @@ from ..system import LoopActivation
 from .clock import ManualClock
 from .compute import FakeCompute
 from .disk import FakeDisk
+from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
 from .ship_log import FakeShipLog
@@ -24,6 +25,7 @@ class FakePlatform:
     store: FakeStore = field(default_factory=FakeStore)
     artifacts: FakeArtifacts = field(default_factory=FakeArtifacts)
     compute: FakeCompute = field(default_factory=FakeCompute)
+    jobs: FakeJobs = field(default_factory=FakeJobs)
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     logs: FakeLogs = field(default_factory=FakeLogs)
@@ -38,6 +40,7 @@ class FakePlatform:
             workspace=self.workspace,
             artifacts=self.artifacts,
             compute=self.compute,
+            jobs=self.jobs,
             traffic=self.traffic,
             probe=self.probe,
             metrics=self.metrics,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...domain.environment import Environment, Settings
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.job import Job
 from ...domain.release import Release
 from ...domain.workload import HttpGet, Port, Probe, Template
 
@@ -57,9 +58,10 @@ class FakeWorkspace:
 
 
 class FakeArtifacts:
-    """Every git ref is a commit, every commit builds, unless `failing` has its error."""
+    """Every git ref is a commit, every commit builds, unless `failing` has its error. jobs: of releases built next."""
 
     def __init__(self) -> None:
+        self.jobs: tuple[Job, ...] = ()
         self.failing: dict[str, PlatformError] = {}
         self.builds: list[tuple[str, str]] = []
         self._releases: dict[str, Release] = {}
@@ -86,6 +88,7 @@ class FakeArtifacts:
                 sbom=digest,
                 signed_by="fake",
                 size_bytes=1,
+                jobs=self.jobs,
             )
         return self._releases[digest]
 

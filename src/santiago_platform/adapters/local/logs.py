@@ -28,7 +28,11 @@ LINE_BYTES = 65536  # s6-log cuts there (-l), too
 BLOCK_BYTES = 65536
 SCAN_LINES = 200_000  # for one page; a search that finds nothing goes on at the cursor
 
-_UNIT = re.compile(r"([a-z0-9-]+)__([a-z0-9-]+)__([A-Za-z0-9.-]+)__(\d+)")
+# SERVICE__ENVIRONMENT__VERSION__INDEX of an instance, SERVICE__ENVIRONMENT__JOB.VERSION.KEY of a run of a job.
+_UNIT = re.compile(
+    r"(?P<service>[a-z0-9-]+)__(?P<environment>[a-z0-9-]+)__"
+    r"(?:(?P<version>[A-Za-z0-9.-]+)__\d+|(?P<job>[a-z0-9-]+)\.(?P<job_version>[a-z0-9]+)\.[a-z0-9-]+)"
+)
 _STAMP_BYTES = 25  # @ and 24 hex digits, as in TAI64N
 _STAMP = re.compile(rb"@[0-9a-f]{24}")
 _TAI_MINUS_UTC_SECONDS = 37  # s6 counts leap seconds; there was none since 2017
@@ -95,7 +99,7 @@ class FileLogs:
             raise PlatformError(
                 ErrorCode.INVALID_ARGUMENT,
                 f"{filter.instance[:100]!r} is not the id of an instance",
-                "ids look like SERVICE__ENVIRONMENT__VERSION__INDEX; each log line bears one",
+                "ids look like SERVICE__ENVIRONMENT__VERSION__INDEX, or ..__JOB.VERSION.KEY; each log line bears one",
             )
         newest = _stamp(filter.until) if filter.until is not None else None
         if before is not None:
@@ -107,16 +111,21 @@ class FileLogs:
         """Names come from the directory and never from the filter."""
         if not self._logs.is_dir():
             return []
-        wanted = (filter.service, filter.environment, filter.version)
+        wanted = (filter.service, filter.environment, filter.version, filter.job)
         return [
             entry.name
             for entry in os.scandir(self._logs)
             if (match := _UNIT.fullmatch(entry.name))
             and entry.is_dir(follow_symlinks=False)
             and filter.instance in (None, entry.name)
-            and (filter.services is None or match[1] in filter.services)
-            and all(want in (None, has) for want, has in zip(wanted, match.groups(), strict=False))
+            and (filter.services is None or match["service"] in filter.services)
+            and all(want in (None, has) for want, has in zip(wanted, _named(match), strict=True))
         ]
+
+
+def _named(unit: re.Match[str]) -> tuple[str, str, str, str]:
+    """Service, environment, version, and job or nothing."""
+    return unit["service"], unit["environment"], unit["version"] or unit["job_version"], unit["job"] or ""
 
 
 def _merged(logs: Path, units: list[str], newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
@@ -185,13 +194,16 @@ def _page(lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Pla
 def _line(place: _Place, raw: bytes) -> LogLine:
     plain = raw[:LINE_BYTES].decode("utf-8", "backslashreplace")
     safe = redact_secret.scan_and_redact(plain, policy=lambda finding, context: "redact").text
-    service, environment, version, _ = place.instance.split("__")
+    match = _UNIT.fullmatch(place.instance)
+    assert match is not None  # noqa: S101 - others are not read
+    service, environment, version, job = _named(match)
     return LogLine(
         at=_unix(place.stamp),
         instance=place.instance,
         service=service,
         environment=environment,
         version=version,
+        job=job,
         level=_level(plain) or _level(_CONTAINER.sub("", plain)),
         text=_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", safe),
         truncated=len(raw) >= LINE_BYTES,
