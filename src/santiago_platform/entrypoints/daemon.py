@@ -23,6 +23,7 @@ from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
 from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.rollout import RolloutReconciler
+from ..reconcilers.schedule import ScheduleReconciler
 from ..reconcilers.scrape import ScrapeReconciler
 from .http import LOOPBACK_HOSTS, build_app
 from .listener import check_listen, listen_tcp, listen_unix, serve
@@ -57,6 +58,7 @@ async def run(layout: Layout) -> None:
             )
             loops = [
                 asyncio.create_task(RolloutReconciler(ports, metrics.reconciled).run(), name="rollout"),
+                asyncio.create_task(ScheduleReconciler(ports, metrics.job_ended).run(), name="schedule"),
                 asyncio.create_task(ScrapeReconciler(ports).run(), name="scrape"),
                 asyncio.create_task(DiskReconciler(ports).run(), name="disk"),
             ]

@@ -28,6 +28,7 @@ from ..domain.identity import Principal
 from ..domain.policy import authorise
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
+from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.release_service import ReleaseRequest, release_service
 from ..ports import Ports
 from ..tools.schema import parse
@@ -109,6 +110,8 @@ class _Api:
             ("POST", "/api/tools/{name}", self.call_tool),
             ("GET", "/api/status", self.status),
             ("POST", "/api/releases", self.release),
+            ("GET", "/api/jobs", self.jobs),
+            ("POST", "/api/jobs", self.run_job),
             ("POST", "/api/tokens", self.issue),
             ("GET", "/api/tokens", self.tokens),
             ("DELETE", "/api/tokens/{id}", self.revoke),
@@ -132,6 +135,14 @@ class _Api:
     async def release(self, request: Request) -> Response:
         asked = parse(ReleaseRequest, await _body(request))
         return _json(render(await release_service(self._ports, _principal(request), asked)))
+
+    async def jobs(self, request: Request) -> Response:
+        asked = parse(JobsQuery, dict(request.query_params))
+        return _json(render(await read_jobs(self._ports, _principal(request), asked)))
+
+    async def run_job(self, request: Request) -> Response:
+        asked = parse(RunJobRequest, await _body(request))
+        return _json(render(await run_job(self._ports, _principal(request), asked)), 202)
 
     async def issue(self, request: Request) -> Response:
         asked = parse(TokenRequest, await _body(request))

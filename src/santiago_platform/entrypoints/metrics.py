@@ -28,6 +28,12 @@ class ServerMetrics:
         self._passes = Counter(
             "santiago_reconcile_passes", "Passes of the loops.", ["loop", "outcome"], registry=self.registry
         )
+        self._job_runs = Counter(
+            "santiago_job_runs",
+            "Runs of jobs that no rollout waited for.",
+            ["state"],
+            registry=self.registry,
+        )
         self._alerts = Counter(
             "santiago_alerts_received", "Alerts that Alertmanager sent.", ["status"], registry=self.registry
         )
@@ -39,6 +45,10 @@ class ServerMetrics:
     def reconciled(self, loop: str, outcome: str) -> None:
         """outcome: `ok` or `failed`."""
         self._passes.labels(loop, outcome).inc()
+
+    def job_ended(self, state: str) -> None:
+        """state: of domain.job.RunState."""
+        self._job_runs.labels(state).inc()
 
     def alerts_received(self, status: str, count: int) -> None:
         """status: `firing` or `resolved`."""

@@ -15,6 +15,7 @@ from ..domain.route import RouteStatus, hostname
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
+from .jobs import in_words
 from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
@@ -53,6 +54,7 @@ class ServiceView(Value):
     """url: through the ingress, by Host header. address: HOST:PORT of its own, by which programs on this machine reach
     it; empty for a worker. traffic_percent None: the proxies do not agree yet.
 
+    jobs: a line for each of the live version: how its last run ended, and when the next one is.
     drift: where live differs from desired; empty outside a rollout means that it is as it should be.
     """
 
@@ -65,6 +67,7 @@ class ServiceView(Value):
     generation: int
     versions: tuple[VersionView, ...]
     requirements: dict[str, str]
+    jobs: tuple[str, ...] = ()
     rollout: str = ""
     drift: tuple[str, ...] = ()
 
@@ -141,7 +144,8 @@ async def _tenant(ports: Ports, settings: Settings, tenant: str, rows: Sequence[
 
 async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None, port: int) -> ServiceView:
     service, environment = deployment.service, deployment.environment
-    want = desired(deployment, rollout, ports.clock.now())
+    now = ports.clock.now()
+    want = desired(deployment, rollout, now)
     instances = await ports.compute.list(service, environment)
     route = await ports.traffic.status(service, environment)
     versions = {version.name: version for version, _ in want.replicas}
@@ -161,6 +165,7 @@ async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None
         generation=deployment.generation,
         versions=tuple(_version(version, instances, route) for version in versions.values()),
         requirements=_requirements(live, instances) if live else {},
+        jobs=await ports.store.read(lambda v: in_words(v, deployment, now)) if live and live.jobs else (),
         rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
         drift=() if rollout else tuple(_drift(want, instances, route)),
     )

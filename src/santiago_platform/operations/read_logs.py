@@ -18,11 +18,13 @@ LINE_CHARACTERS = 2_000
 
 
 class LogsQuery(Value):
-    """None means any. text: a part of the line, in any case. since, until: ISO 8601. cursor: of the page before."""
+    """None means any. job: lines of its runs alone. text: a part of the line, in any case. since, until: ISO 8601.
+    cursor: of the page before."""
 
     service: Name | None = None
     environment: Name | None = None
     version: Annotated[str, Field(max_length=64)] | None = None
+    job: Annotated[str, Field(max_length=40)] | None = None
     instance: Annotated[str, Field(max_length=200)] | None = None
     level: Annotated[str, Field(max_length=16)] | None = None
     text: Annotated[str, Field(max_length=500)] | None = None
@@ -50,6 +52,7 @@ async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> Log
         service=query.service,
         environment=query.environment,
         version=query.version,
+        job=query.job,
         instance=query.instance,
         level=query.level,
         text=query.text,

@@ -19,8 +19,9 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, retryable
 from santiago_platform.domain.identity import Role
+from santiago_platform.domain.job import RunState, When
 from santiago_platform.domain.operation import OperationState
-from santiago_platform.domain.rollout import Phase
+from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.entrypoints.cli import app
@@ -100,7 +101,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    text = _guide("workspace")
+    text = _guide("workspace") + _guide("jobs")
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
@@ -163,6 +164,8 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
         (Strategy, "deploying"),
         (Phase, "deploying"),
         (OperationState, "deploying"),
+        (When, "jobs"),
+        (RunState, "jobs"),
     ],
 )
 def test_every_value_of_an_enumeration_is_documented(values: Any, guide: str) -> None:

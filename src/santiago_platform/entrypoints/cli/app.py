@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import httpx2
 import typer
@@ -115,8 +116,9 @@ class Daemon:
         self._layout = layout
         self._client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(layout.daemon_socket)), timeout=700)
 
-    def get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
+    def get(self, path: str, query: dict[str, str | None] | None = None) -> Any:
+        given = {key: value for key, value in (query or {}).items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", path, {k: v for k, v in body.items() if v is not None})

@@ -191,6 +191,9 @@ def status(as_json: AsJson = False) -> None:
     for service in architecture["services"]:
         if gap := service["requirements"].get("not_enforced"):
             console.say(f"[yellow]limits[/yellow] {service['service']}/{service['environment']}: {escape(gap)}")
+        for job in service["jobs"]:
+            if ": failed " in job:
+                console.say(f"[red]job[/red] {service['service']}/{service['environment']}: {escape(job)}")
     for tenant in architecture["tenants"]:
         console.say(f"tenant {escape(tenant)}")
     if architecture["undeployed"]:

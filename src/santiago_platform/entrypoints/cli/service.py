@@ -154,6 +154,7 @@ def logs(
     service: Service,
     environment: Annotated[str | None, typer.Option("--env", "-e", help="Else of all environments.")] = None,
     version: Annotated[str | None, typer.Option(help="Else of all versions.")] = None,
+    job: Annotated[str | None, typer.Option(help="Of the runs of this job alone.")] = None,
     level: Annotated[str | None, typer.Option(help="For example error.")] = None,
     text: Annotated[str | None, typer.Option("--grep", help="A part of the line, in any case.")] = None,
     limit: Annotated[int, typer.Option("--lines", "-n", min=1, max=500, help="How many.")] = 50,
@@ -162,11 +163,19 @@ def logs(
     """Show the last lines that a service wrote, oldest first."""
     console.as_json = as_json
     page = daemon().tool(
-        "read_logs", service=service, environment=environment, version=version, level=level, text=text, limit=limit
+        "read_logs",
+        service=service,
+        environment=environment,
+        version=version,
+        job=job,
+        level=level,
+        text=text,
+        limit=limit,
     )
     if as_json:
         console.answer(page)
         return
     for line in reversed(page["lines"]):
         at = datetime.fromtimestamp(line["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        console.say(f"[dim]{at}Z {escape(line['environment'])} {line['version']}[/dim] {escape(line['text'])}")
+        said_by = f"{line['environment']} {line['version']}" + (f" {line['job']}" if line.get("job") else "")
+        console.say(f"[dim]{at}Z {escape(said_by)}[/dim] {escape(line['text'])}")
