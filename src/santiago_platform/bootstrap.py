@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
+from .adapters.artifacts.registry import OciRegistry
 from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
 from .adapters.local.backup import BackedUp, back_up
-from .adapters.local.binaries import fetch, missing
+from .adapters.local.binaries import CONTAINERS, fetch, missing
 from .adapters.local.compute import LocalCompute
 from .adapters.local.disk import LocalDisk
 from .adapters.local.doctor import Finding, examine
@@ -68,7 +70,11 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         stack.push_async_callback(store.close)
         ship_log = FileShipLog(layout.ship_log, layout.keys, clock)
         stack.push_async_callback(ship_log.close)
-        artifacts = LocalArtifacts(layout, clock)
+
+        def auth_file() -> Path:
+            return layout.root / Path(workspace.settings().releases.auth_file).expanduser()
+
+        artifacts = LocalArtifacts(layout, clock, auth_file=auth_file)
         platform = LocalPlatform(layout)
         registry = PortRegistry(layout.root)
         traffic = EnvoyTraffic(layout, registry.claim)
@@ -110,6 +116,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 clock=clock,
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),
+                registry=OciRegistry(artifacts, layout.state, auth_file),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),
@@ -130,6 +137,7 @@ def ship_log_key(layout: Layout) -> bytes | None:
 
 
 __all__ = [
+    "CONTAINERS",
     "Addresses",
     "BackedUp",
     "FileWorkspace",

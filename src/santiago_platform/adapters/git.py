@@ -68,6 +68,16 @@ class Git:
             return False
         return True
 
+    async def text(self, commit: str, path: str, *, limit_bytes: int) -> str:
+        """A file as it stood at `commit`. Raises GitError where it was not there, is too large or is no UTF-8."""
+        name = f"{commit}:./{path}"
+        if int(await self.run("cat-file", "-s", name)) > limit_bytes:
+            raise GitError(f"{path} has more than {limit_bytes} bytes")
+        try:
+            return (await self.run("cat-file", "blob", name)).decode()
+        except UnicodeDecodeError as exc:
+            raise GitError(f"{path} is not UTF-8") from exc
+
     async def archive(self, commit: str, path: str, into: Path) -> None:
         """Writes `path` as it stood at `commit` to the tar file `into`; member names begin with `path`.
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from .errors import ErrorCode, PlatformError
 from .identity import Name
 from .quantity import ByteQuantity
+from .release import RegistryName
 from .strategy import Strategy
 from .value import Value
 
@@ -51,8 +52,12 @@ class Environment(Value):
 
 
 class ReleaseRetention(Value):
+    """How many releases stay, and where they are pushed. auth_file: of the registry's credentials, outside of git."""
+
     keep: Annotated[int, Field(ge=1)] = 10
     keep_days: Annotated[float, Field(ge=0)] = 30
+    registry: RegistryName | None = None
+    auth_file: Annotated[str, Field(max_length=1000)] = "~/.docker/config.json"
 
 
 class Retention(Value):

@@ -6,8 +6,10 @@ from .errors import ErrorCode, PlatformError
 from .identity import Principal, Role
 
 READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs"})
-CHANGE_ACTIONS = frozenset({"deploy_service", "manage_operation", "release_service", "scale_resources", "run_job"})
-OWNER_ACTIONS = frozenset({"issue_token", "stop_platform"})
+CHANGE_ACTIONS = frozenset(
+    {"deploy_service", "manage_operation", "push_release", "release_service", "run_job", "scale_resources"}
+)
+OWNER_ACTIONS = frozenset({"choose_registry", "issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS,

@@ -15,6 +15,11 @@ from .value import Value
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
+# HOST[:PORT] and a path, as an image's name begins.
+_HOST, _PATH = r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::\d{1,5})?", r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+RegistryName = Annotated[str, StringConstraints(pattern=rf"^{_HOST}(?:/{_PATH})*$", max_length=200)]
+
+
 class Release(Value):
     """digest: of the OCI manifest; it names the release. commit: full git hash.
 
@@ -33,6 +38,11 @@ class Release(Value):
     signed_by: str
     size_bytes: int
     jobs: tuple[Job, ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """Its name in a registry, beside its digest."""
+        return self.commit[:12]
 
     @property
     def short(self) -> str:

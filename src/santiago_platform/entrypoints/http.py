@@ -29,6 +29,7 @@ from ..domain.policy import authorise
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
+from ..operations.push_release import PushRequest, push_release
 from ..operations.release_service import ReleaseRequest, release_service
 from ..ports import Ports
 from ..tools.schema import parse
@@ -112,6 +113,7 @@ class _Api:
             ("POST", "/api/releases", self.release),
             ("GET", "/api/jobs", self.jobs),
             ("POST", "/api/jobs", self.run_job),
+            ("POST", "/api/releases/push", self.push),
             ("POST", "/api/tokens", self.issue),
             ("GET", "/api/tokens", self.tokens),
             ("DELETE", "/api/tokens/{id}", self.revoke),
@@ -143,6 +145,10 @@ class _Api:
     async def run_job(self, request: Request) -> Response:
         asked = parse(RunJobRequest, await _body(request))
         return _json(render(await run_job(self._ports, _principal(request), asked)), 202)
+
+    async def push(self, request: Request) -> Response:
+        asked = parse(PushRequest, await _body(request))
+        return _json(render(await push_release(self._ports, _principal(request), asked)))
 
     async def issue(self, request: Request) -> Response:
         asked = parse(TokenRequest, await _body(request))

@@ -47,7 +47,7 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
 
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
     active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (its tenant cannot be
-    kept apart here, or its memory cannot be counted).
+    kept apart here, or its memory cannot be counted; its release has a base image, and no container can run here).
     """
     if request.dry_run:
         return render(*await _plan(ports, principal, request, operation_id="dry-run", log_entry=0))
@@ -171,8 +171,13 @@ async def _what(ports: Ports, request: DeployRequest, replicas: int) -> tuple[st
                 f"there is no folder of the service {request.service} any more",
                 f"services/{request.service}/score.yaml makes it anew; a release that was built can be deployed",
             )
-        return await ports.artifacts.resolve(request.git_ref), None
+        commit = await ports.artifacts.resolve(request.git_ref)
+        if await ports.artifacts.has_base(request.service, commit):
+            await ports.compute.admit_images()
+        return commit, None
     digest = request.release or await _live_release(ports, request)
+    if not (await ports.artifacts.get(digest)).local_only:
+        await ports.compute.admit_images()
     return None, await version_of(ports, digest, request.service, request.environment, replicas)
 
 

@@ -13,6 +13,7 @@ from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
 from .probe import Probe
+from .registry import Registry
 from .ship_log import ShipLog
 from .store import Store
 from .traffic import Traffic
@@ -36,6 +37,7 @@ class Ports:
     clock: Clock
     activation: Activation
     disk: Disk
+    registry: Registry
 
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Metrics",
     "Ports",
     "Probe",
+    "Registry",
     "ShipLog",
     "Store",
     "Traffic",

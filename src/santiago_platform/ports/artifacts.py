@@ -28,6 +28,14 @@ class Artifacts(Protocol):
         """A read-only directory with the release's files, every byte and the signature verified on the first
         unpacking in this place. Raises DATA_CORRUPT where a byte was changed or the signature does not hold."""
 
+    async def has_base(self, service: str, commit: str) -> bool:
+        """Whether the release of a service at a commit has a base image; builds nothing. False where its definition is
+        missing or wrong, which the build tells."""
+
+    async def export(self, digest: str, into: Path, *, referrers: bool = False) -> None:
+        """Makes the existing, empty folder `into` an OCI image layout with the release's image, every byte and the
+        signature verified. referrers: and, after it, its score, SBOM and signature. Raises NOT_FOUND, DATA_CORRUPT."""
+
     async def verify(self, digest: str) -> None:
         """Checks every byte of the stored release and its signature. Raises DATA_CORRUPT, NOT_FOUND."""
 

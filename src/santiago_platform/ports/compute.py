@@ -56,6 +56,9 @@ class Compute(Protocol):
     async def admit(self, tenant: str) -> None:
         """Raises PlatformError(FAILED_PRECONDITION) where the tenant cannot be kept apart from the others here."""
 
+    async def admit_images(self) -> None:
+        """Raises PlatformError(FAILED_PRECONDITION) where releases with a base image cannot run here."""
+
     async def disk_bytes(self, services: Collection[str]) -> int:
         """Bytes on disk of what these services keep: their homes and volumes, in all environments. May take seconds."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from ..adapters.fake.workspace import FakeArtifacts
 from ..domain.errors import ErrorCode, PlatformError
+from ..domain.release import Release
 from ..domain.workload import HttpGet, Instance, Port, Probe, Template
 from ..ports.compute import Compute, InstanceState, InstanceStatus
 from .eventually import eventually
@@ -62,9 +64,24 @@ class UnpackedRelease(FakeArtifacts):
         (folder / "service.py").write_text(SERVICE)
         self.folder = folder
 
-    async def unpack(self, digest: str) -> Path:
+    async def get(self, digest: str) -> Release:
         if digest != RELEASE:
             raise PlatformError(ErrorCode.NOT_FOUND, f"there is no release {digest}")
+        made = datetime(2026, 1, 1, tzinfo=UTC)
+        return Release(
+            digest=digest,
+            service="web",
+            commit="c" * 40,
+            committed_at=made,
+            built_at=made,
+            score="",
+            local_only=True,
+            sbom=digest,
+            signed_by="nobody",
+            size_bytes=len(SERVICE),
+        )
+
+    async def unpack(self, digest: str) -> Path:
         return self.folder
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +18,14 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.release import Release
 from ...ports.clock import Clock
 from ..file_lock import locked, locked_if_free
-from ..git import Git
+from ..git import Git, GitError
 from ..layout import Layout
 from ..workspace.score import is_name, read_score
 from ..workspace.workspace import build_path, decode, score_path
 from ..workspace.yaml_document import LIMIT_BYTES, NAME_RULE
-from .build import Build, read_build, run_build
+from .base_image import BaseImage, read_base
+from .base_registry import BaseImages
+from .build import Base, Build, read_build, run_build
 from .image import ImageStore
 from .layer import PackedFile, extract, pack, remove_tree
 from .single_flight import SingleFlight
@@ -37,11 +40,13 @@ class LocalArtifacts:
     build left is removed by the next build.
     """
 
-    def __init__(self, layout: Layout, clock: Clock) -> None:
+    def __init__(self, layout: Layout, clock: Clock, *, auth_file: Callable[[], Path | None] = lambda: None) -> None:
+        """auth_file: of the credentials for registries that base images come from."""
         self._layout = layout
         self._clock = clock
         self._git = Git(layout.root)
         self._images = ImageStore(layout)
+        self._bases = BaseImages(layout.state / "bases", auth_file)
         self._builds: SingleFlight[Release] = SingleFlight()
 
     async def resolve(self, git_ref: str) -> str:
@@ -65,6 +70,16 @@ class LocalArtifacts:
     async def unpack(self, digest: str) -> Path:
         return await _blocking(self._images.unpack, digest)
 
+    async def has_base(self, service: str, commit: str) -> bool:
+        try:
+            text = await self._git.text(commit, build_path(service), limit_bytes=LIMIT_BYTES)
+            return read_build(text, build_path(service)).base is not None
+        except (GitError, PlatformError):
+            return False
+
+    async def export(self, digest: str, into: Path, *, referrers: bool = False) -> None:
+        await _blocking(partial(self._images.export, digest, into, referrers=referrers))
+
     async def remove(self, digest: str) -> None:
         await _blocking(self._images.remove, digest)
 
@@ -83,6 +98,7 @@ class LocalArtifacts:
             archive, source = folder / "source.tar", folder / "source"
             await self._git.archive(commit, f"services/{service}", archive)
             definition = await _blocking(_open_snapshot, archive, source, service, commit)
+            below = await self._base(definition.build.base)
             await run_build(
                 definition.build,
                 source,
@@ -90,10 +106,15 @@ class LocalArtifacts:
                 epoch=int(committed_at.timestamp()),
                 subject=f"{service} at {commit[:12]}",
             )
-            return await _blocking(self._store, folder, definition, service, commit, committed_at)
+            return await _blocking(self._store, folder, definition, below, service, commit, committed_at)
+
+    async def _base(self, base: Base | None) -> BaseImage:
+        if base is not None and base.image is not None:
+            return await self._bases.fetch(base.image)
+        return await _blocking(read_base, base, self._layout.root)
 
     def _store(
-        self, folder: Path, definition: _Definition, service: str, commit: str, committed_at: datetime
+        self, folder: Path, definition: _Definition, below: BaseImage, service: str, commit: str, committed_at: datetime
     ) -> Release:
         layer = folder / "layer.tar"
         with layer.open("wb") as file:
@@ -110,7 +131,7 @@ class LocalArtifacts:
             layer=layer,
             files=files,
             root=folder / "source",
-            base=definition.build.base,
+            below=below,
         )
 
     @asynccontextmanager

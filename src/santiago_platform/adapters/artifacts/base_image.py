@@ -11,25 +11,37 @@ from ...domain.errors import ErrorCode, PlatformError
 from .build import Base
 from .oci import MANIFEST, Descriptor, ImageLayout
 
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+BASE_NAME = "org.opencontainers.image.base.name"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def machine_platform() -> dict[str, str]:
+    """This machine's, as an image's configuration says it."""
+    machine = platform.machine()
+    return {"architecture": _ARCHITECTURES.get(machine, machine), "os": "linux"}
 
 
 @dataclass(frozen=True)
 class BaseImage:
-    """Without a layout: nothing, for this machine's own architecture."""
+    """Without a layout: nothing, for this machine's own architecture. digest: as whoever made it knows it. name: of the
+    image in a registry, as build.yaml says it."""
 
     layout: ImageLayout | None = None
     digest: str | None = None
     layers: tuple[Descriptor, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def platform(self) -> dict[str, str]:
-        machine = platform.machine()
-        return {
-            "architecture": self.config.get("architecture", _ARCHITECTURES.get(machine, machine)),
-            "os": self.config.get("os", "linux"),
-        }
+        return machine_platform() | {key: self.config[key] for key in ("architecture", "os") if key in self.config}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What the release's manifest says of it."""
+        said = {BASE_DIGEST: self.digest or "", BASE_NAME: self.name}
+        return {key: text for key, text in said.items() if text}
 
     @property
     def diff_ids(self) -> list[str]:
@@ -41,7 +53,10 @@ class BaseImage:
 
 
 def read_base(base: Base | None, root: Path) -> BaseImage:
-    """Raises PlatformError(FAILED_PRECONDITION) where it is not an image layout within `root` with one such image."""
+    """Of a layout in the workspace `root`.
+
+    Raises PlatformError(FAILED_PRECONDITION) where it is not an image layout within `root` with one such image.
+    """
     if base is None or base.oci_layout is None:
         return BaseImage()
     path = (root / base.oci_layout).resolve()
@@ -53,10 +68,15 @@ def read_base(base: Base | None, root: Path) -> BaseImage:
         chosen = [d for d in manifests if base.digest in (None, d["digest"])]
         if len(chosen) != 1:
             raise _refused(base, f"holds {len(chosen)} images of {len(manifests)} that are meant; one is needed")
-        manifest = layout.read_json(chosen[0])
-        return BaseImage(layout, chosen[0]["digest"], tuple(manifest["layers"]), layout.read_json(manifest["config"]))
+        return read_image(layout, chosen[0])
     except (KeyError, TypeError) as exc:
         raise _refused(base, "has no usable manifest") from exc
+
+
+def read_image(layout: ImageLayout, entry: Descriptor) -> BaseImage:
+    """Raises KeyError or TypeError for a manifest that is none of an image."""
+    manifest = layout.read_json(entry)
+    return BaseImage(layout, entry["digest"], tuple(manifest["layers"]), layout.read_json(manifest["config"]))
 
 
 def _refused(base: Base, problem: str) -> PlatformError:

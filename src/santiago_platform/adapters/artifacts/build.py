@@ -17,6 +17,7 @@ from ...domain.identity import Name
 from ...domain.release import Digest
 from ..process import processes_at_home
 from ..workspace.yaml_document import parse, validate
+from .image_reference import ImageReference
 from .job_definition import JobDefinition, check_job
 
 SHOWN_LINES = 20
@@ -30,7 +31,7 @@ class Base(BaseModel):
     """The image that the release's files are laid over. Exactly one of `oci_layout` and `image`.
 
     oci_layout: a folder of the workspace that holds an OCI image layout. digest: of the manifest in it, needed
-    where it holds several.
+    where it holds several. image: of a registry; the digest that a tag names when a release is built is kept with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +44,10 @@ class Base(BaseModel):
     def _one_source(self) -> Base:
         if (self.oci_layout is None) == (self.image is None):
             raise ValueError("exactly one of oci_layout and image is needed")
+        if self.image is not None:
+            ImageReference.parse(self.image)
+            if self.digest is not None:
+                raise ValueError("`digest` is for oci_layout; write image: HOST/PATH@sha256:DIGEST")
         return self
 
 
@@ -74,19 +79,11 @@ class Build(BaseModel):
 
 
 def read_build(text: str, where: str) -> Build:
-    """Raises PlatformError: INVALID_ARGUMENT for what is no build.yaml, UNSUPPORTED for a base that this platform
-    cannot fetch; both begin `WHERE:LINE: `."""
+    """Raises PlatformError(INVALID_ARGUMENT) for what is no build.yaml; it begins `WHERE:LINE: `."""
     document = parse(text, where)
     build = validate(document, Build)
     for name, job in build.jobs.items():
         check_job(document, name, job)
-    if build.base is not None and build.base.image is not None:
-        raise document.error(
-            ("base", "image"),
-            "a base image from a registry is not supported yet",
-            "save it as an OCI layout in the workspace and name that: `base: {oci_layout: PATH}`",
-            ErrorCode.UNSUPPORTED,
-        )
     return build
 
 

@@ -14,10 +14,9 @@ from ...domain.job import Job
 from ...domain.release import Release
 from ..file_lock import locked
 from ..layout import Layout
-from .base_image import BaseImage, read_base
-from .build import Base
+from .base_image import BASE_DIGEST, BaseImage
 from .layer import WORKING_DIRECTORY, PackedFile, extract, remove_tree
-from .oci import CONFIG, EMPTY, LAYER, MANIFEST, Descriptor, ImageLayout, canonical, confirm, sha256, sync_folder
+from .oci import CONFIG, EMPTY, LAYER, Descriptor, ImageLayout, canonical, confirm, manifest_of, sha256, sync_folder
 from .sbom import MEDIA_TYPE as SBOM
 from .sbom import bill_of_materials
 from .signature import ENVELOPE, ReleaseKey, statement
@@ -28,7 +27,6 @@ PREFIX_DIGITS = 12
 
 REVISION = "org.opencontainers.image.revision"
 CREATED = "org.opencontainers.image.created"
-BASE_DIGEST = "org.opencontainers.image.base.digest"
 REFERENCE = "org.opencontainers.image.ref.name"
 SERVICE = "io.santiago.service"
 SCORE_DIGEST = "io.santiago.score.digest"
@@ -63,7 +61,7 @@ class ImageStore:
         layer: Path,
         files: list[PackedFile],
         root: Path,
-        base: Base | None,
+        below: BaseImage,
     ) -> Release:
         """Takes in a built layer. The release that is already there for the service and commit comes first."""
         oci = self._oci
@@ -71,7 +69,6 @@ class ImageStore:
             known = self.find(service, commit)
             if known is not None:
                 return known
-            below = read_base(base, self._layout.root)
             layers = [*below.copy_layers(oci), oci.adopt(layer, LAYER)]
             config = oci.put(canonical(_config(below, layers[-1], service, commit, committed_at)), CONFIG)
             text = oci.put(score.encode(), SCORE)
@@ -81,10 +78,9 @@ class ImageStore:
                 REVISION: commit,
                 CREATED: committed_at.isoformat(),
                 SCORE_DIGEST: text["digest"],
-            }
-            annotations |= {BASE_DIGEST: below.digest} if below.digest else {}
+            } | below.annotations
             annotations |= {JOBS_DIGEST: defined[0]["digest"]} if defined else {}
-            image = oci.put(canonical(_manifest(config, layers, annotations)), MANIFEST)
+            image = oci.put_manifest(manifest_of(config, layers, annotations))
             bom = oci.put(bill_of_materials(service, commit, image["digest"], committed_at, files, root), SBOM)
             said = statement(service, commit, image["digest"], committed_at, built_at, bom["digest"])
             envelope = oci.put(self._key.sign(canonical(said)), ENVELOPE)
@@ -137,6 +133,21 @@ class ImageStore:
                 remove_tree(temporary)
         return target
 
+    def export(self, digest: str, into: Path, *, referrers: bool) -> None:
+        """Its blobs are links where the file system is the same, else copies."""
+        entry = self._entry(digest)
+        target = ImageLayout(into)
+        with self._oci.shared(), target.exclusive():
+            image = self._verify(entry)
+            said = [d for d in self._oci.manifests() if referrers and _annotations(d).get(SUBJECT) == entry["digest"]]
+            for manifest in (image, *map(self._oci.read_json, said)):
+                for part in (manifest["config"], *manifest["layers"]):
+                    target.link(part, self._oci)
+            for named in (entry, *said):
+                target.link(named, self._oci)
+            kept = ("mediaType", "digest", "size", "artifactType")
+            target.replace_manifests([{key: d[key] for key in kept if key in d} for d in (entry, *said)])
+
     def remove(self, digest: str) -> None:
         if all(entry["digest"] != digest for entry in self._images()):
             return
@@ -158,8 +169,8 @@ class ImageStore:
 
     def _attach(self, subject: Descriptor, part: Descriptor) -> Descriptor:
         kind = part["mediaType"]
-        manifest = _manifest(self._oci.put(b"{}", EMPTY), [part], {}) | {"artifactType": kind, "subject": subject}
-        entry = self._oci.put(canonical(manifest), MANIFEST)
+        manifest = manifest_of(self._oci.put(b"{}", EMPTY), [part]) | {"artifactType": kind, "subject": subject}
+        entry = self._oci.put_manifest(manifest)
         return entry | {"artifactType": kind, "annotations": {SUBJECT: subject["digest"]}}
 
     def _attached(self, subject: Descriptor, kind: str) -> bytes:
@@ -243,11 +254,6 @@ def _config(below: BaseImage, layer: Descriptor, service: str, commit: str, comm
         # The layer is not compressed, so its digest is that of its content.
         "rootfs": {"type": "layers", "diff_ids": [*below.diff_ids, layer["digest"]]},
     }
-
-
-def _manifest(config: Descriptor, layers: list[Descriptor], annotations: dict[str, str]) -> dict[str, Any]:
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
-    return manifest | ({"annotations": annotations} if annotations else {})
 
 
 def _annotations(entry: Descriptor) -> dict[str, str]:

@@ -86,6 +86,10 @@ class ImageLayout:
             self._replace(self.path(digest), content)
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
+    def put_manifest(self, manifest: dict[str, Any]) -> Descriptor:
+        """Stores a manifest as a blob; it counts once the index names it. Needs `exclusive`."""
+        return self.put(canonical(manifest), MANIFEST)
+
     def adopt(self, file: Path, media_type: str) -> Descriptor:
         """Moves a file of the same file system in as a blob. Needs `exclusive`."""
         with file.open("rb") as stream:
@@ -107,6 +111,15 @@ class ImageLayout:
                 file.write(chunk)
         confirm(descriptor, stream)
         return self.adopt(Path(name), descriptor["mediaType"])
+
+    def link(self, descriptor: Descriptor, source: ImageLayout) -> None:
+        """Takes in a blob of another layout, which was checked, without a copy where it can. Needs `exclusive`."""
+        try:
+            os.link(source.path(descriptor["digest"]), self.path(descriptor["digest"]))
+        except FileExistsError:
+            return
+        except OSError:  # another file system, or one without links
+            self.copy(descriptor, source)
 
     def path(self, digest: str) -> Path:
         """Where the blob lies. Raises PlatformError(DATA_CORRUPT) for what is no digest: it could be a path."""
@@ -196,6 +209,14 @@ def confirm(descriptor: Descriptor, stream: HashingReader) -> None:
     """Raises PlatformError(DATA_CORRUPT) unless all that was read has the descriptor's digest."""
     if f"sha256:{stream.sha256}" != descriptor["digest"]:
         raise _corrupt(f"blob {descriptor['digest']} was changed: its bytes are those of sha256:{stream.sha256}")
+
+
+def manifest_of(
+    config: Descriptor, layers: list[Descriptor], annotations: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Of an image, or of an artifact that is none."""
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+    return manifest | ({"annotations": annotations} if annotations else {})
 
 
 def canonical(value: Any) -> bytes:

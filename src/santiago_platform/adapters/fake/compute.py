@@ -23,6 +23,7 @@ class FakeCompute:
 
     broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
     refused: tenant -> why it cannot be kept apart. kept: service -> bytes on disk. not_enforced: of every instance.
+    no_images: why releases with a base image cannot run.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class FakeCompute:
         self.refused: dict[str, str] = {}
         self.kept: dict[str, int] = {}
         self.not_enforced = ""
+        self.no_images = ""
         self.stopped: list[str] = []
         self._rows: dict[str, _Row] = {}
         self._next = 21000
@@ -38,6 +40,10 @@ class FakeCompute:
     async def admit(self, tenant: str) -> None:
         if tenant in self.refused:
             raise PlatformError(ErrorCode.FAILED_PRECONDITION, self.refused[tenant], "run the platform as root")
+
+    async def admit_images(self) -> None:
+        if self.no_images:
+            raise PlatformError(ErrorCode.FAILED_PRECONDITION, self.no_images, "install podman")
 
     async def disk_bytes(self, services: Collection[str]) -> int:
         return sum(self.kept.get(service, 0) for service in services)

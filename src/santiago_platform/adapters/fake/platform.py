@@ -10,6 +10,7 @@ from .disk import FakeDisk
 from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
+from .registry import FakeRegistry
 from .ship_log import FakeShipLog
 from .store import FakeStore
 from .traffic import FakeTraffic
@@ -33,6 +34,7 @@ class FakePlatform:
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
+        self.registry = FakeRegistry(self.artifacts)
         self.probe = FakeProbe(self.compute, self.traffic)
         self.ports = Ports(
             store=self.store,
@@ -48,4 +50,5 @@ class FakePlatform:
             clock=self.clock,
             activation=LoopActivation(),
             disk=self.disk,
+            registry=self.registry,
         )

@@ -58,12 +58,16 @@ class FakeWorkspace:
 
 
 class FakeArtifacts:
-    """Every git ref is a commit, every commit builds, unless `failing` has its error. jobs: of releases built next."""
+    """Every git ref is a commit, every commit builds, unless `failing` has its error.
+
+    jobs: of releases built next. based: whether releases have a base image.
+    """
 
     def __init__(self) -> None:
         self.jobs: tuple[Job, ...] = ()
         self.failing: dict[str, PlatformError] = {}
         self.builds: list[tuple[str, str]] = []
+        self.based = False
         self._releases: dict[str, Release] = {}
 
     async def resolve(self, git_ref: str) -> str:
@@ -84,7 +88,7 @@ class FakeArtifacts:
                 committed_at=datetime(2026, 1, 1, tzinfo=UTC),
                 built_at=datetime(2026, 1, 1, tzinfo=UTC),
                 score=service,
-                local_only=True,
+                local_only=not self.based,
                 sbom=digest,
                 signed_by="fake",
                 size_bytes=1,
@@ -101,6 +105,12 @@ class FakeArtifacts:
 
     async def unpack(self, digest: str) -> Path:
         return Path("/nowhere")
+
+    async def has_base(self, service: str, commit: str) -> bool:
+        return self.based
+
+    async def export(self, digest: str, into: Path, *, referrers: bool = False) -> None:
+        await self.get(digest)
 
     async def verify(self, digest: str) -> None:
         await self.get(digest)

@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,13 +31,15 @@ class Package:
     """A package of the distribution.
 
     needs_libraries: its library closure is fetched too (s6 is linked to its own). compiled_in: what of the package a
-    binary opens by an absolute path, a file or a folder, which is not there where the package is not installed.
+    binary opens by an absolute path, a file or a folder, which is not there where the package is not installed. beside:
+    further packages that are unpacked with it.
     """
 
     name: str
     binaries: dict[str, str]
     needs_libraries: bool = False
     compiled_in: dict[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
 
 # Our name of a binary -> its path inside the package.
@@ -53,6 +56,13 @@ PACKAGES = (
         {"alertmanager": "usr/bin/prometheus-alertmanager", "amtool": "usr/bin/amtool"},
         compiled_in={"alertmanager": "usr/share/prometheus/alertmanager"},
     ),
+)
+# By these, releases with a base image run; nothing else needs them.
+CONTAINERS = Package(
+    "podman",
+    {"podman": "usr/bin/podman", "conmon": "usr/bin/conmon", "runc": "usr/sbin/runc"},
+    needs_libraries=True,
+    beside=("runc",),
 )
 NAMES = tuple(name for package in PACKAGES for name in package.binaries)
 
@@ -71,15 +81,24 @@ def find(name: str) -> Binary | None:
     """The binary on PATH, else in the user's cache, else None. `envoy` comes with the Python package."""
     if name == "envoy":
         return _envoy()
-    package = next(p for p in PACKAGES if name in p.binaries)
+    return find_in(next(p for p in (*PACKAGES, CONTAINERS) if name in p.binaries), name)
+
+
+def find_in(package: Package, name: str) -> Binary | None:
+    """As `find`, of any package."""
     inside = package.binaries[name]
     for candidate in (name, Path(inside).name):
-        if found := shutil.which(candidate):
+        if found := on_path(candidate):
             return Binary(name, Path(found), "PATH")
     path = cache_directory() / package.name / inside
     if not path.is_file():
         return None
     return Binary(name, path, FETCHED, _library_directory(cache_directory() / package.name))
+
+
+def on_path(name: str) -> str | None:
+    """Where root's own programs lie counts, too."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def missing() -> list[str]:
@@ -99,9 +118,9 @@ def _envoy() -> Binary | None:
 
 
 def _library_directory(unpacked: Path) -> Path | None:
-    """Where a package's libraries were unpacked: the multiarch directory, `lib` or `usr/lib`."""
-    found = sorted({path.parent for path in unpacked.glob("**/lib*.so*")}, key=lambda p: len(p.parts))
-    return found[-1] if found else None
+    """Where a package's libraries were unpacked: most of them lie together, in the multiarch directory or `usr/lib`."""
+    counts = Counter(path.parent for path in unpacked.glob("**/lib*.so.*"))
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def cache_directory() -> Path:
@@ -115,28 +134,30 @@ def cache_directory() -> Path:
     return Path(base) / "santiago" / "packages" / kind
 
 
-def fetch(report: Report = lambda _: None) -> None:
-    """Downloads and unpacks what is missing. Changes nothing of the system and needs no root.
+def fetch(report: Report = lambda _: None, packages: tuple[Package, ...] = PACKAGES) -> None:
+    """Downloads and unpacks what is missing of `packages`. Changes nothing of the system and needs no root.
 
     apt gets a state of its own, so that empty package lists and an ordinary user work too.
     Raises PlatformError: UNSUPPORTED where the machine has no apt, UNAVAILABLE where the packages cannot be had.
     """
-    wanted = [p for p in PACKAGES if any(find(name) is None for name in p.binaries)]
+    wanted = [p for p in packages if any(find_in(p, name) is None for name in p.binaries)]
     if not wanted:
         return
-    absent = [tool for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-query") if shutil.which(tool) is None]
+    absent = [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]
     if absent:
-        names = ", ".join(name for p in wanted for name in p.binaries if find(name) is None)
+        names = ", ".join(name for p in wanted for name in p.binaries if find_in(p, name) is None)
         raise PlatformError(
             ErrorCode.UNSUPPORTED,
             f"this machine has no {absent[0]}, and these programs are not on PATH: {names}",
-            "on Debian and Ubuntu they are fetched by themselves; elsewhere install s6, Prometheus and Alertmanager "
-            "(with promtool and amtool) so that they are on PATH",
+            "on Debian and Ubuntu they are fetched by themselves; elsewhere install them so that they are on PATH "
+            "(s6, Prometheus with promtool, Alertmanager with amtool; podman with runc)",
         )
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / ".lock"), tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
-        wanted = [p for p in wanted if any(find(name) is None for name in p.binaries)]  # another one may have fetched
+        wanted = [
+            p for p in wanted if any(find_in(p, name) is None for name in p.binaries)
+        ]  # another one may have fetched
         if not wanted:
             return
         apt = _Apt(Path(scratch))
@@ -146,9 +167,11 @@ def fetch(report: Report = lambda _: None) -> None:
             report(f"fetching {package.name}")
             target = Path(scratch) / "unpacked" / package.name
             target.mkdir(parents=True)
-            archives = [package.name, *(apt.libraries_of(package.name) if package.needs_libraries else [])]
+            whole = [package.name, *package.beside]
+            archives = apt.closure(whole) if package.needs_libraries else whole
             for archive in apt.download(archives):
                 _run(["dpkg", "-x", str(archive), str(target)], f"unpacking {archive.name}")
+            _merge(target / "lib", target / "usr/lib")
             final = cache / package.name
             shutil.rmtree(final, ignore_errors=True)
             target.rename(final)
@@ -171,13 +194,12 @@ class _Apt:
     def update(self) -> None:
         _run(["apt-get", *self._options, "-qq", "update"], "reading the package lists")
 
-    def libraries_of(self, package: str) -> list[str]:
-        """The library closure of a package, without what the system has. Their names differ between releases."""
-        kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances", "pre-depends")
-        words = ["depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
-        said = _run(["apt-cache", *self._options, *words], f"resolving what {package} needs")
-        closure = [line.strip() for line in said.splitlines() if line and not line.startswith((" ", "<", "|"))]
-        return [name for name in closure if name != package and not _installed(name)]
+    def closure(self, packages: list[str]) -> list[str]:
+        """With what they need and the system has not. Its names differ between releases."""
+        words = ["--simulate", "--no-install-recommends", "--yes", "install", *packages]
+        said = _run(["apt-get", *self._options, *words], f"resolving what {', '.join(packages)} needs")
+        needed = [line.split()[1] for line in said.splitlines() if line.startswith("Inst ")]
+        return list(dict.fromkeys([*packages, *needed]))
 
     def download(self, names: list[str]) -> list[Path]:
         before = set((self._scratch / "archives").glob("*.deb"))
@@ -186,10 +208,13 @@ class _Apt:
         return sorted(set((self._scratch / "archives").glob("*.deb")) - before)
 
 
-def _installed(package: str) -> bool:
-    asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return "installed" in done.stdout.split()
+def _merge(source: Path, target: Path) -> None:
+    """Moves what is not there yet: on most machines both are one directory."""
+    for file in (path for path in source.rglob("*") if path.is_file() or path.is_symlink()):
+        place = target / file.relative_to(source)
+        if not place.exists() and not place.is_symlink():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
 
 
 def _run(words: list[str], doing: str, cwd: Path | None = None) -> str:

@@ -23,8 +23,9 @@ from .containers import container_pid
 from .control_group import ControlGroups, Enforcement
 from .health import check
 from .instance import RECORD, InstanceRecord, is_instance
-from .launcher import Launcher, needing_space
+from .launcher import Launcher, Unpacked, containers, needing_space
 from .mounts import inside, is_mounting
+from .podman_container import container_name, container_process
 from .port_registry import PortRegistry
 from .supervisor import Supervisor
 from .tenants import Tenants
@@ -33,8 +34,8 @@ from .watchdog import MemoryWatchdog
 
 log = logging.getLogger(__name__)
 
-FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
 GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
+FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
 RECHECK_READY_SECONDS = 5.0
 RECHECK_COMMAND_SECONDS = 0.25  # a process each time
 LOOK_SECONDS = 0.25  # a list waits for a look at most
@@ -98,31 +99,35 @@ class LocalCompute:
     async def admit(self, tenant: str) -> None:
         await self._launcher.admit(tenant)
 
+    async def admit_images(self) -> None:
+        await self._launcher.admit_images()
+
     async def disk_bytes(self, services: Collection[str]) -> int:
         return await asyncio.to_thread(self._launcher.tenants.disk_bytes, services)
 
     async def start(self, instance: Instance) -> None:
-        directory = await self._launcher.unpack(instance.template)
+        release = await self._launcher.unpack(instance.template)
         with needing_space(instance.id):
-            await asyncio.to_thread(self._add, instance, directory)
+            await asyncio.to_thread(self._add, instance, release)
 
-    def _add(self, instance: Instance, directory: Path) -> None:
+    def _add(self, instance: Instance, release: Unpacked) -> None:
         name, template = instance.id, instance.template
         if not self._supervisor.directory(name).exists():
-            self._launcher.try_mounts(template, directory)
+            self._launcher.try_mounts(template, release)
         with self._changing:
             if self._supervisor.directory(name).exists():
                 self._supervisor.link(name)
                 return
             ports = {port.name: self._registry.claim(f"{name}:{port.name}") for port in template.ports}
-            made = self._launcher.launchable(name, template, directory, ports, give_up_after=GIVE_UP_AFTER)
+            made = self._launcher.launchable(name, template, release, ports, give_up_after=GIVE_UP_AFTER)
             record = InstanceRecord(
                 instance=instance,
                 ports=ports,
-                directory=str(directory),
+                directory=str(release.directory),
                 environment=made.environments[template.container],
                 beside={c.name: made.environments[c.name] for c in template.beside},
                 prefix=made.prefix,
+                image=release.image,
             )
             self._supervisor.add(made.unit.with_file(RECORD, record.stored()))
 
@@ -136,6 +141,8 @@ class LocalCompute:
             record = self._record(instance_id)
             Enforcement.read(self._supervisor.directory(instance_id)).remove()
             if self._supervisor.remove(instance_id):
+                if record and record.image:  # what was left where its supervisor was killed
+                    self._launcher.podman.remove(containers(record.instance.template, instance_id))
                 for name in record.ports if record else ():
                     self._registry.release(f"{instance_id}:{name}")
                 self._records.pop(instance_id, None)
@@ -150,7 +157,7 @@ class LocalCompute:
         return list(await asyncio.gather(*(self._status(record, status) for record, status in records)))
 
     def _read(self, service: str | None, environment: str | None) -> Sequence[tuple[InstanceRecord, UnitStatus]]:
-        self._free_leaked_ports()
+        self._sweep()
         found = []
         for name in self._units():
             if service is not None and not name.startswith(f"{service}__{environment or ''}"):
@@ -184,8 +191,8 @@ class LocalCompute:
             if self._supervisor.directory(name).exists():
                 self._supervisor.link(name)
 
-    def _free_leaked_ports(self) -> None:
-        """Once: what a crash between claiming a port and writing its unit, or at the unit's end, has left claimed."""
+    def _sweep(self) -> None:
+        """Once: what a crash between claiming a port and writing its unit, or at the unit's end, has left over."""
         with self._changing:
             if self._swept:
                 return
@@ -194,6 +201,7 @@ class LocalCompute:
                 unit = purpose.rpartition(":")[0]
                 if is_instance(unit) and unit not in units:
                     self._registry.release(purpose)
+            self._launcher.podman.sweep(self._supervisor.names)
             self._swept = True
 
     def _record(self, unit: str) -> InstanceRecord | None:
@@ -210,18 +218,24 @@ class LocalCompute:
 
     async def _status(self, record: InstanceRecord, unit: UnitStatus) -> InstanceStatus:
         state, reason = await self._state(record, unit)
-        use = self._uses.get(record.instance.id)
+        use, process = self._uses.get(record.instance.id), self._process(record, unit.process)
         return InstanceStatus(
             instance=record.instance,
             state=state,
             endpoints=record.endpoints,
             restarts=len(unit.deaths),
             reason=reason,
-            pid=unit.process.pid if unit.process else 0,
-            started_ticks=unit.process.started_ticks if unit.process else 0,
+            pid=process.pid if process else 0,
+            started_ticks=process.started_ticks if process else 0,
             memory_bytes=use.memory_bytes if use else None,
             not_enforced=use.gap if use else "",
         )
+
+    def _process(self, record: InstanceRecord, launched: Process | None) -> Process | None:
+        """The instance's own, which is not the one that launches a container."""
+        if not record.image or launched is None:
+            return launched
+        return container_process(self._supervisor.directory(record.instance.id), record.instance.template.container)
 
     async def _state(self, record: InstanceRecord, unit: UnitStatus) -> tuple[InstanceState, str]:
         deaths = unit.deaths
@@ -264,7 +278,8 @@ class LocalCompute:
         containers, process = record.instance.template.containers, health.process
         problem = await self._asked(record, process, {c: c.readiness for c in containers})
         if problem is not None and "nothing listens" in problem:
-            problem += await asyncio.to_thread(_listens_elsewhere, process.pid)
+            own = self._process(record, process)
+            problem += await asyncio.to_thread(_listens_elsewhere, own.pid) if own else ""
         if problem is None and not health.was_ready:
             with suppress(OSError):  # a full disk makes nothing unready; it is known until this daemon ends
                 noted.write_text(f"{process.pid} {process.started_ticks}\n")
@@ -283,6 +298,11 @@ class LocalCompute:
         template, directory = record.instance.template, Path(record.directory)
         for container, probe in probes.items():
             unit, mounted = self._supervisor.directory(record.instance.id), bool(container.files or container.volumes)
+            if record.image:
+                problem = await self._asked_container(record, container, probe)
+                if problem is not None:
+                    return f"{container.name}: {problem}" if template.beside else problem
+                continue
             pid = container_pid(unit, container.name) if template.beside else process.pid
             # A tenant's process that is still the platform's user is the launcher, and not the program yet.
             entering = pid is not None and bool(record.prefix) and user_of(pid) == os.geteuid()
@@ -299,6 +319,15 @@ class LocalCompute:
             if problem is not None:
                 return f"{container.name}: {problem}" if template.beside else problem
         return None
+
+    async def _asked_container(self, record: InstanceRecord, container: Container, probe: Probe | None) -> str | None:
+        unit, template = record.instance.id, record.instance.template
+        if await asyncio.to_thread(container_process, self._supervisor.directory(unit), container.name) is None:
+            return "it is being started"
+        if probe is not None and probe.command is not None:
+            name = container_name(template, unit, container.name)
+            probe = Probe(command=self._launcher.podman.exec(name, probe.command))
+        return await check(probe, record.endpoints, Path(record.directory), {}) if probe is not None else None
 
     async def _note_liveness(self, unit: str, health: _Health, dead: str | None) -> None:
         health.live_failures = health.live_failures + 1 if dead else 0

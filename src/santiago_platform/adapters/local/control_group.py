@@ -152,6 +152,19 @@ clear_groups
 )
 
 
+_JOIN = """\
+pid=$1 tries=200
+until grep -qx settled limits || [ "$tries" -le 0 ]; do
+  sleep 0.05
+  tries=$((tries - 1))
+done
+while read -r what controller group; do
+  [ "$what" != group ] || [ "$controller" = - ] || echo "$pid" >"$group/cgroup.procs"
+done <limits
+exit 0
+"""
+
+
 def out_of_memory(limits: Limits) -> str:
     """The cause of a death, in words."""
     if limits.memory_bytes is None:
@@ -187,6 +200,14 @@ class ControlGroups:
             str(self.memberships),
         )
         return ("sh", "-c", _ENTER, "limits", "PID", *words)
+
+    def join(self) -> tuple[str, ...]:
+        """Puts PID into the groups that `enter` makes for another process of the unit, and waits for them."""
+        return ("sh", "-c", f"exec 2>/dev/null\n{_JOIN}", "limits", "PID")
+
+    def forget(self) -> tuple[str, ...]:
+        """For `Unit.prepare`: so that nothing joins the groups of a former life."""
+        return ("rm", "-f", NOTED)
 
     def leave(self, limits: Limits) -> tuple[str, ...]:
         """For `Unit.conclude`: says whether the kernel found it out of memory, and removes the groups."""

@@ -19,6 +19,7 @@ from .certificate import below, read_certificate
 from .control_group import ControlGroups, enforced_here
 from .disk import space_at
 from .mounts import NAMESPACE_HINT, namespace
+from .podman import problem_here
 from .port_registry import PortRegistry, bindable
 from .supervisor import Supervisor
 from .tenants import Tenants
@@ -42,7 +43,7 @@ class Finding(Value):
 def examine(root: Path | None) -> list[Finding]:
     """root: a workspace, or None for the machine alone."""
     found = [*_binaries(), _tool("git", "apt-get install git"), _tool("flock", "apt-get install util-linux")]
-    found += [_disk(root or Path.home(), _disk_limits(root)), _cgroups(), _namespaces()]
+    found += [_disk(root or Path.home(), _disk_limits(root)), _cgroups(), _namespaces(), _images()]
     if root is not None:
         found += _workspace(Layout.of(root))
     return found
@@ -118,6 +119,16 @@ def _namespaces() -> Finding:
         health=Health.WARNING,
         said=f"services with `files` or `volumes` cannot run here: {way.problem}",
         mend=NAMESPACE_HINT,
+    )
+
+
+def _images() -> Finding:
+    """Whether releases with a base image can run."""
+    problem, mend = problem_here()
+    if not problem:
+        return Finding(subject="podman", health=Health.OK, said="releases with a base image can run")
+    return Finding(
+        subject="podman", health=Health.WARNING, said=f"releases with a base image cannot run: {problem}", mend=mend
     )
 
 

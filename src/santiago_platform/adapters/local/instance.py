@@ -17,7 +17,8 @@ LOOPBACK = "127.0.0.1"
 
 class InstanceRecord(Value):
     """What `instance.json` holds. ports: allocated, by port name. environment: of the first container's process, whole.
-    beside: those of further containers, by name. prefix: words in front of their commands."""
+    beside: those of further containers, by name. prefix: words in front of their commands. image: it runs in
+    containers of the release's image."""
 
     instance: Instance
     ports: dict[str, int]
@@ -25,6 +26,7 @@ class InstanceRecord(Value):
     environment: dict[str, str]
     beside: dict[str, dict[str, str]] = {}
     prefix: tuple[str, ...] = ()
+    image: bool = False
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:

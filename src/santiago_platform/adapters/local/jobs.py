@@ -7,7 +7,6 @@ import logging
 import shutil
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -15,7 +14,7 @@ from ...domain.job import JobRun
 from ...ports.jobs import JobState, JobStatus
 from ..layout import Layout
 from .control_group import Enforcement
-from .launcher import Launcher, needing_space
+from .launcher import Launcher, Unpacked, needing_space
 from .supervisor import Supervisor
 from .unit import UnitStatus
 
@@ -35,14 +34,14 @@ class LocalJobs:
         self._changing = threading.Lock()
 
     async def start(self, run: JobRun) -> None:
-        directory = await self._launcher.unpack(run.workload)
+        release = await self._launcher.unpack(run.workload)
         with needing_space(run.id):
-            await asyncio.to_thread(self._add, run, directory)
+            await asyncio.to_thread(self._add, run, release)
 
-    def _add(self, run: JobRun, directory: Path) -> None:
+    def _add(self, run: JobRun, release: Unpacked) -> None:
         workload = run.workload
         if not self._supervisor.directory(run.id).exists():
-            self._launcher.try_mounts(workload, directory)
+            self._launcher.try_mounts(workload, release)
         with self._changing:
             if self._supervisor.directory(run.id).exists():
                 self._supervisor.link(run.id)
@@ -50,7 +49,7 @@ class LocalJobs:
             made = self._launcher.launchable(
                 run.id,
                 workload,
-                directory,
+                release,
                 {},
                 tries=run.job.retries + 1,
                 timeout_seconds=run.job.timeout_seconds,

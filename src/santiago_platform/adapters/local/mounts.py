@@ -216,7 +216,7 @@ def mounts(
     calls = []
     for index, file in enumerate(container.files):
         name = f"file-{container.name}-{index}"
-        contents[name] = _content(file, release)
+        contents[name] = file_content(file, release)
         path = shlex.quote(str(unit / name))
         calls.append(f"chmod {file.mode:04o} {path}")
         if owner is not None:
@@ -224,7 +224,7 @@ def mounts(
         calls.append(f"file {path} {shlex.quote(file.path)}")
     for volume in container.volumes:
         options = "nosuid,nodev,ro" if volume.read_only else "nosuid,nodev"
-        directory = shlex.quote(str(_directory(volume, volumes, owner)))
+        directory = shlex.quote(str(directory_of(volume, volumes, owner)))
         calls.append(f"volume {directory} {shlex.quote(volume.path)} {options}")
     script = f"mounts-{container.name}"
     contents[script] = _SCRIPT.format(here=shlex.quote(str(unit)), calls="\n".join(calls))
@@ -259,7 +259,7 @@ def try_mounts(
         )
 
 
-def _content(file: File, release: Path) -> bytes:
+def file_content(file: File, release: Path) -> bytes:
     if file.content is not None:
         return file.content.encode()
     if file.content_base64 is not None:
@@ -306,7 +306,7 @@ def _read(file: File, release: Path) -> bytes:
     return path.read_bytes()
 
 
-def _directory(volume: Volume, volumes: Path, owner: tuple[int, int] | None) -> Path:
+def directory_of(volume: Volume, volumes: Path, owner: tuple[int, int] | None) -> Path:
     """Makes what is missing of it, each part by itself: a link in it leads nowhere."""
     volumes.mkdir(parents=True, mode=0o700, exist_ok=True)
     volumes = volumes.resolve()

@@ -22,6 +22,7 @@ from .alertmanager import alertmanager_command
 from .binaries import keep
 from .envoy_files import load_ports, save_ports
 from .envoy_process import drain, envoy_command, follows
+from .podman import unmount_below
 from .port_registry import PortRegistry, bindable
 from .prometheus import PrometheusConfig, prometheus_command
 from .supervisor import Supervisor
@@ -300,6 +301,7 @@ class LocalPlatform:
             self._forget_former_boot()
             killed = self.supervisor.stop_tree(timeout_seconds)
             end_builds(self._layout.builds)
+            unmount_below(self._layout.state)
             (self._layout.state / "svscan").unlink(missing_ok=True)
             shutil.rmtree(self._layout.runtime, ignore_errors=True)
             return killed

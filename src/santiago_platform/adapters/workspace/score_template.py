@@ -102,7 +102,7 @@ class _Resolution:
             raise self._unsupported(
                 (*path, "image"),
                 f"the image {container.image!r} cannot be run by this platform",
-                "write `image: .` for a release that build.yaml builds from the sources",
+                "write `image: .`, and name the image as `base: {image: ...}` in build.yaml: releases are laid over it",
             )
         if container.before:
             raise self._unsupported(

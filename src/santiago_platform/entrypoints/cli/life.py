@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from ...bootstrap import (
+    CONTAINERS,
     Addresses,
     FileWorkspace,
     Layout,
@@ -213,6 +214,9 @@ def _service_row(service: dict[str, Any]) -> Sequence[str]:
 
 def doctor(
     fetch_missing: Annotated[bool, typer.Option("--fetch", help="Fetch the daemons that are missing first.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="With --fetch: podman too, by which releases with a base image run.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print what is wrong alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -220,6 +224,8 @@ def doctor(
     console.as_json = as_json
     if fetch_missing:
         fetch(console.progress)
+        if images:
+            fetch(console.progress, (CONTAINERS,))
     try:
         root: Path | None = workspace().root
     except PlatformError:

@@ -26,18 +26,38 @@ def register(app: typer.Typer) -> None:
 def release(
     service: Service,
     git_ref: Annotated[str, typer.Option("--from", help="A branch, tag or commit.")] = "HEAD",
+    push: Annotated[bool, typer.Option("--push", help="Push it to the registry, too.")] = False,
+    registry: Annotated[
+        str | None, typer.Option("--registry", help="HOST/PATH to push to, else as santiago.yaml says.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a release from a commit, once: content-addressed, with its SBOM, signed."""
+    """Build a release from a commit, once: content-addressed, with its SBOM, signed; and push it to a registry."""
     console.as_json = as_json
     console.progress(f"building {service} at {git_ref}")
     made = daemon().post("/api/releases", {"service": service, "git_ref": git_ref})
+    if not as_json:
+        console.say(f"{made['digest']}  commit {made['commit'][:12]}  {made['size_bytes']} bytes")
+        if made["local_only"]:
+            console.say("  local only: it has no base image, so it runs where a platform brings what it needs")
+    if push or registry is not None:
+        console.progress("pushing it")
+        pushed = daemon().post(
+            "/api/releases/push", {"service": service, "release": made["digest"], "registry": registry}
+        )
+        made |= {"pushed": pushed}
+        if not as_json:
+            console.say(f"pushed as {pushed['image']}, tag {pushed['tag']}")
+            for line in pushed["proof"]["evidence"]:
+                console.say(f"  {escape(_evidence(line))}")
     if as_json:
         console.answer(made)
-        return
-    console.say(f"{made['digest']}  commit {made['commit'][:12]}  {made['size_bytes']} bytes")
-    if made["local_only"]:
-        console.say("  local only: it has no base image, so it runs on this machine alone")
+    if "pushed" in made and made["pushed"]["proof"]["verdict"] != "MATCH":
+        raise typer.Exit(1)
+
+
+def _evidence(line: dict[str, Any]) -> str:
+    return f"{line['verdict']}: {line['subject']} = {line['observed']} (asked {line['source']})"
 
 
 def deploy(

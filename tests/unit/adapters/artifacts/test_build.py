@@ -60,12 +60,20 @@ def test_what_is_no_build_file_is_refused_with_its_line(text: str, line: int, wo
     assert words in caught.value.message
 
 
-def test_a_base_image_from_a_registry_is_unsupported_with_a_way_out() -> None:
+def test_a_base_image_of_a_registry_is_named_whole() -> None:
     with pytest.raises(PlatformError) as caught:
         read_build("outputs: [x]\nbase:\n  image: debian\n", "build.yaml")
-    assert caught.value.code is ErrorCode.UNSUPPORTED
-    assert caught.value.message.startswith("build.yaml:3: ")
-    assert "oci_layout" in caught.value.hint
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "write it whole" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "image", ["localhost:5000/a/b:1", "docker.io/library/python:3.13-slim", f"r.example/x@sha256:{'a' * 64}"]
+)
+def test_a_base_image_may_be_of_any_registry(image: str) -> None:
+    base = read_build(f"base: {{image: '{image}'}}\n", "build.yaml").base
+    assert base is not None
+    assert base.image == image
 
 
 def test_an_empty_file_means_that_the_sources_are_the_release() -> None:
