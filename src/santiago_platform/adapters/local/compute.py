@@ -266,12 +266,13 @@ class LocalCompute:
             health.looking = asyncio.create_task(
                 self._look(record, health, noted), name=f"look at {record.instance.id}"
             )
-        if health.looking is not None:
+        if (looking := health.looking) is not None:
             # A probe that takes long goes on beside the lists, which tell what was seen last: it holds up nobody.
-            await asyncio.wait([health.looking], timeout=LOOK_SECONDS)
-            if health.looking.done():
-                looked, health.looking = health.looking, None
-                looked.result()
+            await asyncio.wait([looking], timeout=LOOK_SECONDS)
+            if looking.done():
+                if health.looking is looking:  # else another list that waited for it was here before
+                    health.looking = None
+                looking.result()
         return health
 
     async def _look(self, record: InstanceRecord, health: _Health, noted: Path) -> None:
