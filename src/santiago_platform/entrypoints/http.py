@@ -35,7 +35,7 @@ from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
 from .authentication import AuthenticationMiddleware, Authenticator, Caller, bearer
-from .invocation import invoke, refusal
+from .invocation import ToolCalls, refusal
 from .mcp_server import build_server, error_object
 from .metrics import ServerMetrics
 
@@ -65,8 +65,9 @@ def build_app(
     for another one is refused, as a browser on a page that rebinds its name would send it.
     """
     authenticator = Authenticator(ports)
-    api = _Api(ports, authenticator, status, problems, hook_token, metrics or ServerMetrics())
-    server = build_server(ports, _principal_of_context, api.metrics)
+    calls = ToolCalls(ports, metrics)
+    api = _Api(ports, calls, authenticator, status, problems, hook_token)
+    server = build_server(calls, _principal_of_context)
     streaming = StreamableHTTPSessionManager(server, max_request_body_size=BODY_BYTES)
     bulk = StreamableHTTPSessionManager(server, json_response=True, max_request_body_size=BODY_BYTES)
 
@@ -93,14 +94,14 @@ class _Api:
     def __init__(
         self,
         ports: Ports,
+        calls: ToolCalls,
         authenticator: Authenticator,
         status: Status,
         problems: Problems,
         hook_token: str,
-        metrics: ServerMetrics,
     ) -> None:
-        self.metrics = metrics
         self._ports = ports
+        self._calls = calls
         self._authenticator = authenticator
         self._status = status
         self._problems = problems
@@ -128,7 +129,7 @@ class _Api:
     async def call_tool(self, request: Request) -> Response:
         arguments = await _body(request)
         name = request.path_params["name"]
-        return _json(render(await invoke(self._ports, self.metrics, _principal(request), name, arguments)))
+        return _json((await self._calls.answer(_principal(request), name, arguments)).text)
 
     async def status(self, request: Request) -> Response:
         authorise(_principal(request), "read_architecture")
@@ -179,7 +180,7 @@ class _Api:
         return JSONResponse(body, 503 if problems else 200)
 
     async def scrape(self, _: Request) -> Response:
-        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._calls.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def alerts(self, request: Request) -> Response:
         if not hmac.compare_digest(bearer(request.scope).encode(), self._hook_token.encode()):
@@ -190,7 +191,7 @@ class _Api:
             raise PlatformError(
                 ErrorCode.INVALID_ARGUMENT, "this is not a notification of Alertmanager: it has no status and alerts"
             )
-        self.metrics.alerts_received(body["status"], len(alerts))
+        self._calls.metrics.alerts_received(body["status"], len(alerts))
         log.warning("Alertmanager: %d alerts are %s", len(alerts), body["status"])
         return JSONResponse({"received": len(alerts)})
 

@@ -1,4 +1,4 @@
-"""One tool call, the same for MCP and for plain JSON: parsed, run, measured, and its failure made fit to be told."""
+"""Tool calls, the same for MCP and for plain JSON: parsed, run, measured, and their failures made fit to be told."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from ..operations.manage_operation import Report
 from ..ports import Ports
 from ..tools import TOOLS
 from ..tools.schema import echo, nearest
-from ..tools.tool import Tool
+from ..tools.tool import Answer, Tool
 from .metrics import ServerMetrics
+from .shared_read import SharedReads
 
 log = logging.getLogger(__name__)
 
@@ -32,30 +33,50 @@ def find_tool(name: str) -> Tool:
     return tool
 
 
-async def invoke(
-    ports: Ports,
-    metrics: ServerMetrics,
-    principal: Principal,
-    name: str,
-    arguments: Mapping[str, Any],
-    report: Report | None = None,
-) -> BaseModel:
-    """The tool's answer. Raises PlatformError alone: a fault of ours is INTERNAL with an id that the log has too."""
-    started = time.perf_counter()
-    label, outcome = "unknown", "ok"
-    try:
-        tool = find_tool(name)
-        label = tool.name
-        return await tool.call(ports, principal, tool.parse(arguments), report)
-    except Exception as exc:
-        error = refusal(exc, f"tool {label}")
-        outcome = error.code
-        raise error from exc
-    except BaseException:
-        outcome = "cancelled"
-        raise
-    finally:
-        metrics.tool_called(label, outcome, time.perf_counter() - started)
+class ToolCalls:
+    """The tools of one server, over its ports.
+
+    Calls that only read, of callers who may see the same, share their evaluations where they come together. Every
+    caller has been authenticated by itself, and what it may do is judged after it has asked.
+    """
+
+    def __init__(self, ports: Ports, metrics: ServerMetrics | None = None) -> None:
+        self.metrics = metrics or ServerMetrics()
+        self._ports = ports
+        self._reads: SharedReads[Answer] = SharedReads()
+
+    async def answer(
+        self, principal: Principal, name: str, arguments: Mapping[str, Any], report: Report | None = None
+    ) -> Answer:
+        """Raises PlatformError alone: a fault of ours is INTERNAL with an id that the log has too."""
+        started = time.perf_counter()
+        label, outcome = "unknown", "ok"
+        try:
+            tool = find_tool(name)
+            label = tool.name
+            request = tool.parse(arguments)
+            audience = tool.audience(request, principal)
+            if audience is None:
+                return await self._run(tool, principal, request, report)
+            key = (label, request, audience)
+            return await self._reads.read(key, lambda: self._run(tool, principal, request, None))
+        except PlatformError as exc:
+            outcome = exc.code
+            raise
+        except Exception as exc:
+            outcome = ErrorCode.INTERNAL
+            raise refusal(exc, f"tool {label}") from exc
+        except BaseException:
+            outcome = "cancelled"
+            raise
+        finally:
+            self.metrics.tool_called(label, outcome, time.perf_counter() - started)
+
+    async def _run(self, tool: Tool, principal: Principal, request: BaseModel, report: Report | None) -> Answer:
+        try:
+            return Answer(await tool.call(self._ports, principal, request, report))
+        except Exception as exc:  # here, so that a fault that several are told of has one id and one trace
+            raise refusal(exc, f"tool {tool.name}") from exc
 
 
 def refusal(exc: Exception, where: str) -> PlatformError:

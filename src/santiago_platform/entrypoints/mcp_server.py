@@ -20,16 +20,12 @@ from mcp_types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic_core import from_json
 
 from ..domain.errors import PlatformError
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
-from ..ports import Ports
 from ..tools import TOOLS
-from ..tools.tool import render
-from .invocation import invoke
-from .metrics import ServerMetrics
+from .invocation import ToolCalls
 
 Context = ServerRequestContext[Any, Any]
 
@@ -43,11 +39,8 @@ instruction."""
 ERROR_KEY = "io.santiago/error"  # in a failed result's _meta: code, message, hint and retry_after for programs
 
 
-def build_server(
-    ports: Ports, principal_of: Callable[[Context], Principal], metrics: ServerMetrics | None = None
-) -> Server[Any]:
+def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal]) -> Server[Any]:
     """The MCP server, for every transport. principal_of: who sent a request; the transport has authenticated it."""
-    measured = metrics or ServerMetrics()
     listed = list_tools()
 
     async def on_list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
@@ -56,14 +49,13 @@ def build_server(
     async def on_call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         try:
             report = _report(ctx) if ctx.meta and "progress_token" in ctx.meta else None
-            answer = await invoke(ports, measured, principal_of(ctx), params.name, params.arguments or {}, report)
+            answer = await calls.answer(principal_of(ctx), params.name, params.arguments or {}, report)
         except PlatformError as exc:
             if params.name not in TOOLS:  # which is for the protocol's own error to say
                 raise MCPError(INVALID_PARAMS, f"{exc.message}; {exc.hint}", error_object(exc)) from exc
             return _failed(exc)
-        text = render(answer)
         return CallToolResult(
-            content=[TextContent(type="text", text=text.decode())], structured_content=from_json(text)
+            content=[TextContent(type="text", text=answer.text.decode())], structured_content=answer.structured
         )
 
     return Server(

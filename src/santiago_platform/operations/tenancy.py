@@ -19,6 +19,11 @@ def of_all_tenants(principal: Principal) -> bool:
     return principal.role is Role.OWNER
 
 
+def sight(principal: Principal) -> tuple[Role, str]:
+    """All that decides what a principal is shown: to those of equal sight, what reads an equal request is the same."""
+    return principal.role, principal.tenant
+
+
 def admit(principal: Principal, action: str, settings: Settings) -> None:
     """Raises PERMISSION_DENIED unless the role may do `action`, NOT_FOUND where the workspace has no such tenant."""
     tenant = principal.tenant if principal.tenant in settings.tenant_names else settings.tenant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from ..operations.deploy_service import DeployRequest, deploy_service
 from ..operations.manage_operation import OperationCommand, OperationsView, Report, manage_operation
 from ..operations.operation_view import OperationView
 from ..operations.scale_resources import ScaleRequest, scale_resources
+from ..operations.tenancy import sight
 from ..ports import Ports
 from .tool import Tool
 
@@ -36,6 +38,11 @@ async def _deploy(ports: Ports, who: Principal, call: DeployCall, report: Report
     return await _ended(ports, who, started.id, call.timeout_seconds, report)
 
 
+def _plans(call: DeployCall, who: Principal) -> Hashable | None:
+    """A plan names who asked for it."""
+    return who if call.dry_run else None
+
+
 async def _scale(ports: Ports, who: Principal, call: ScaleCall, report: Report | None) -> OperationView:
     started = await scale_resources(ports, who, call)
     return await _ended(ports, who, started.id, call.timeout_seconds, report) if call.wait else started
@@ -52,6 +59,10 @@ async def _manage(ports: Ports, who: Principal, command: OperationCommand, repor
     return await manage_operation(ports, who, command, report)
 
 
+def _looks(command: OperationCommand, who: Principal) -> Hashable | None:
+    return sight(who) if command.action in ("status", "history") else None
+
+
 DEPLOY_SERVICE = Tool(
     name="deploy_service",
     title="Deploy service",
@@ -64,6 +75,7 @@ DEPLOY_SERVICE = Tool(
     answer=OperationView,
     example={"service": "web", "environment": "production", "git_ref": "HEAD", "wait": True},
     call=_deploy,
+    audience=_plans,
     destructive=True,
 )
 
@@ -92,5 +104,6 @@ MANAGE_OPERATION = Tool(
     answer=OperationsView,
     example={"action": "rollback", "service": "web", "environment": "production"},
     call=_manage,
+    audience=_looks,
     destructive=True,
 )

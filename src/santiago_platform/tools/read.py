@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
 from ..operations.query_metrics import MetricsAnswer, MetricsQuery, query_metrics
 from ..operations.read_architecture import Architecture, ArchitectureQuery, read_architecture
 from ..operations.read_logs import LogsAnswer, LogsQuery, read_logs
+from ..operations.tenancy import sight
 from ..ports import Ports
 from .tool import Tool
 
@@ -23,6 +26,10 @@ async def _logs(ports: Ports, who: Principal, query: LogsQuery, _: Report | None
     return await read_logs(ports, who, query)
 
 
+def _of_equal_sight(_: ArchitectureQuery | MetricsQuery | LogsQuery, who: Principal) -> Hashable:
+    return sight(who)
+
+
 READ_ARCHITECTURE = Tool(
     name="read_architecture",
     title="Read architecture",
@@ -34,6 +41,7 @@ READ_ARCHITECTURE = Tool(
     answer=Architecture,
     example={"environment": "production"},
     call=_architecture,
+    audience=_of_equal_sight,
     read_only=True,
 )
 
@@ -48,6 +56,7 @@ QUERY_METRICS = Tool(
     answer=MetricsAnswer,
     example={"signal": "latency", "service": "web", "environment": "production"},
     call=_metrics,
+    audience=_of_equal_sight,
     read_only=True,
 )
 
@@ -62,5 +71,6 @@ READ_LOGS = Tool(
     answer=LogsAnswer,
     example={"service": "web", "text": "error"},
     call=_logs,
+    audience=_of_equal_sight,
     read_only=True,
 )

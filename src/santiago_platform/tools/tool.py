@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
@@ -16,6 +17,11 @@ from ..ports import Ports
 from .schema import answer_schema, input_schema, parse
 
 Call = Callable[[Ports, Principal, Any, Report | None], Awaitable[BaseModel]]
+Audience = Callable[[Any, Principal], Hashable | None]
+
+
+def nobody_else(_request: Any, _principal: Principal) -> None:
+    """The audience of a call whose answer is its caller's alone."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Tool:
     read_only: changes nothing. destructive: may end what runs. idempotent: twice is the same as once.
     call: authorises and answers, or raises PlatformError; it is given the parsed request, and tells the report,
     where there is one, how far it is (0 to 1) and in words.
+    audience: of a request that only reads: those of an equal audience get the same answer to an equal request, so that
+    one evaluation may serve them all; None where no other one may have it.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Tool:
     answer: type[BaseModel]
     example: Mapping[str, Any]
     call: Call
+    audience: Audience = nobody_else
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
@@ -55,6 +64,19 @@ class Tool:
     @cached_property
     def _hint(self) -> str:
         return f"for example {json.dumps(self.example)}; {self.name} takes {', '.join(self.request.model_fields)}"
+
+
+class Answer:
+    """A tool's answer, rendered once for all who get it. text: compact JSON."""
+
+    def __init__(self, answer: BaseModel) -> None:
+        self.text = render(answer)
+
+    @cached_property
+    def structured(self) -> dict[str, Any]:
+        """Of the values that JSON has. Not to be changed: it is shared."""
+        found: dict[str, Any] = from_json(self.text)
+        return found
 
 
 def render(answer: BaseModel) -> bytes:
