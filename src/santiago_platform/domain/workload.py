@@ -7,6 +7,7 @@ Source of the format: https://docs.score.dev, schema v1b1.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -121,7 +122,7 @@ class Template(Value):
     beside: tuple[Container, ...] = ()
     protocol: Literal["http", "h2c"] = "http"
 
-    @property
+    @cached_property
     def version(self) -> str:
         """A short name for this template, unique among the versions of a service: 12 hex digits.
 

@@ -18,6 +18,7 @@ from ..domain.errors import ErrorCode, PlatformError
 
 BACKLOG = 2048
 GRACE_SECONDS = 2  # one open stream of events would keep the server from ending for ever
+KEEP_ALIVE_SECONDS = 75  # an agent that calls every 8 s, or thinks for a minute, need not connect anew
 SOCKET_PATH_BYTES = 107
 
 
@@ -140,6 +141,7 @@ async def serve(app: ASGIApp, listeners: Sequence[socket.socket], *, started: Ca
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, started)

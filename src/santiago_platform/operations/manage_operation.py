@@ -59,8 +59,9 @@ async def manage_operation(
             return await _history(ports, principal, command)
         case "status":
             authorise(principal, "read_operation")
-            operation = await _find(ports, principal, command)
-            return await _answer(ports, operation.id)
+            return await ports.store.read(
+                lambda v: OperationsView(operations=(view(v, _found(v, principal, command)),))
+            )
         case "wait":
             authorise(principal, "read_operation")
             operation = await _find(ports, principal, command)
@@ -165,19 +166,22 @@ async def _subject(ports: Ports, principal: Principal, command: OperationCommand
 
 
 async def _find(ports: Ports, principal: Principal, command: OperationCommand) -> Operation:
-    def look(v: Snapshot) -> Operation | None:
-        if command.operation is not None:
-            return v.operation(command.operation)
-        found = v.operations(service=command.service, environment=command.environment, limit=1)
-        return found[0] if found else None
+    return await ports.store.read(lambda v: _found(v, principal, command))
 
+
+def _found(v: Snapshot, principal: Principal, command: OperationCommand) -> Operation:
+    """Raises INVALID_ARGUMENT where no operation is named, NOT_FOUND, for another tenant's too."""
     if command.operation is None and not (command.service and command.environment):
         raise PlatformError(
             ErrorCode.INVALID_ARGUMENT,
             "say which operation: its id, or service and environment",
             "action history lists operations",
         )
-    operation = await ports.store.read(look)
+    if command.operation is not None:
+        operation = v.operation(command.operation)
+    else:
+        newest = v.operations(service=command.service, environment=command.environment, limit=1)
+        operation = newest[0] if newest else None
     if operation is None or not (of_all_tenants(principal) or operation.of_tenant == principal.tenant):
         what = command.operation or f"{command.service}/{command.environment}"
         raise PlatformError(ErrorCode.NOT_FOUND, f"there is no operation {what}", "action history lists operations")

@@ -114,7 +114,14 @@ async def read_architecture(ports: Ports, principal: Principal, query: Architect
         if query.service in (None, deployment.service) and query.environment in (None, deployment.environment)
     ][:SERVICES]
     port = settings.addresses.ingress_port
-    services = [await _service(ports, deployment, rollout, port) for deployment, rollout in wanted]
+    instances = await ports.compute.list(query.service, query.environment)
+    running: dict[tuple[str, str], list[InstanceStatus]] = {}
+    for status in instances:
+        running.setdefault((status.instance.template.service, status.instance.template.environment), []).append(status)
+    services = [
+        await _service(ports, deployment, rollout, running.get((deployment.service, deployment.environment), []), port)
+        for deployment, rollout in wanted
+    ]
     deployed = {d.service for d, _ in rows}
     several = len(settings.tenant_names) > 1
     shared = query.include_documents and (of_all_tenants(principal) or not several)
@@ -142,11 +149,12 @@ async def _tenant(ports: Ports, settings: Settings, tenant: str, rows: Sequence[
     return f"{tenant}: {', '.join(parts)}"
 
 
-async def _service(ports: Ports, deployment: Deployment, rollout: Rollout | None, port: int) -> ServiceView:
+async def _service(
+    ports: Ports, deployment: Deployment, rollout: Rollout | None, instances: list[InstanceStatus], port: int
+) -> ServiceView:
     service, environment = deployment.service, deployment.environment
     now = ports.clock.now()
     want = desired(deployment, rollout, now)
-    instances = await ports.compute.list(service, environment)
     route = await ports.traffic.status(service, environment)
     versions = {version.name: version for version, _ in want.replicas}
     versions |= {
