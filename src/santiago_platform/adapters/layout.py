@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """root: the workspace, absolute and resolved. All of `.santiago/` is private (0700)."""
 
@@ -23,7 +24,7 @@ class Layout:
         """Names the workspace on this machine; in environment variables of its processes too."""
         return hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
 
-    @property
+    @cached_property
     def state(self) -> Path:
         return self.root / ".santiago"
 
@@ -66,12 +67,12 @@ class Layout:
         """Private keys of this workspace, 0600."""
         return self.state / "keys"
 
-    @property
+    @cached_property
     def scan(self) -> Path:
         """The directory that s6-svscan watches."""
         return self.state / "scan"
 
-    @property
+    @cached_property
     def units(self) -> Path:
         """Service directories of s6, one a unit."""
         return self.state / "units"

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
+from pydantic_core import from_json
+
+from .unix_http import UnixHttp
 
 TIMEOUT_SECONDS = 1.0
 _FILES = {"rds.json": "http.ingress.rds.main", "cds.json": "cluster_manager.cds", "lds.json": "listener_manager.lds"}
@@ -54,8 +56,7 @@ class EnvoyAdmin:
     """Looks at the Envoys that live. sockets: by name. Concurrent looks share one."""
 
     def __init__(self, sockets: Mapping[str, Path]) -> None:
-        self._sockets = dict(sockets)
-        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._servers = {name: UnixHttp(path, TIMEOUT_SECONDS) for name, path in sockets.items()}
         self._lock = asyncio.Lock()
         self._begun = float("-inf")
         self._views: tuple[View, ...] = ()
@@ -65,38 +66,25 @@ class EnvoyAdmin:
         async with self._lock:
             if self._begun < since:
                 begun = time.monotonic()
-                seen = await asyncio.gather(*(self._view(name) for name in self._sockets))
+                seen = await asyncio.gather(*(self._view(name) for name in self._servers))
                 self._begun, self._views = begun, tuple(view for view in seen if view is not None)
             return self._views
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.aclose()
-        self._clients.clear()
+        for server in self._servers.values():
+            server.close()
 
     async def _view(self, name: str) -> View | None:
         """None where no process listens."""
         try:
             # In this order: a request that the clusters do not show was sent by routes that were followed before.
-            statistics = await self._get(name, f"/stats?filter={_STATISTICS}")
-            clusters = await self._get(name, "/clusters?format=json")
-            return _parse(name, statistics.text, clusters.json())
-        except httpx2.ConnectError:
+            statistics = await self._servers[name].get(f"/stats?filter={_STATISTICS}")
+            clusters = await self._servers[name].get("/clusters?format=json")
+            return _parse(name, statistics.decode(), from_json(clusters))
+        except (FileNotFoundError, ConnectionRefusedError):
             return None
-        except (httpx2.HTTPError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError):
             return View(name=name, answers=False)
-
-    async def _get(self, name: str, path: str) -> httpx2.Response:
-        client = self._clients.get(name)
-        if client is None:
-            transport = httpx2.AsyncHTTPTransport(uds=str(self._sockets[name]), verify=False)
-            client = httpx2.AsyncClient(transport=transport, base_url="http://envoy", timeout=TIMEOUT_SECONDS)
-            self._clients[name] = client
-        try:
-            response = await client.get(path)
-        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
-            response = await client.get(path)  # the connection was kept from a process that has gone
-        return response.raise_for_status()
 
 
 def _parse(name: str, statistics: str, clusters: dict[str, Any]) -> View:
