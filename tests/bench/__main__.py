@@ -12,14 +12,15 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
-from .calls import paced, throughput
 from .deploys import deploys
 from .figure import Figure, markdown, shown
 from .life import memory, recovery, start
 from .load_client import ROOT
 from .machine import facts
+from .paced import paced
 from .ship_log import ship_log
 from .stage import Stage
+from .throughput import throughput
 
 Bench = Callable[[Stage], Awaitable[list[Figure]]]
 

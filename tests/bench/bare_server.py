@@ -1,6 +1,6 @@
 """What the official SDK costs by itself: its server with one tool that does nothing, served as ours is.
 
-python -m tests.bench.bare_server       prints its port, and ends when its standard input closes
+python -m tests.bench.bare_server json|streams      prints its port, and ends when its standard input closes
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import uvloop
 from mcp.server.mcpserver import MCPServer
@@ -28,15 +29,21 @@ async def noop() -> Nothing:
     return Nothing()
 
 
+@dataclass(frozen=True)
+class BareServer:
+    port: int
+    pid: int
+
+
 @contextmanager
-def bare_server() -> Iterator[int]:
-    """Yields its port. It ends with the block, and with this process whatever becomes of it."""
-    command = [sys.executable, "-m", "tests.bench.bare_server"]
+def bare_server(*, streams: bool) -> Iterator[BareServer]:
+    """It ends with the block, and with this process whatever becomes of it. streams: answers as a stream of events."""
+    command = [sys.executable, "-m", "tests.bench.bare_server", "streams" if streams else "json"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            yield int(process.stdout.readline())
+            yield BareServer(int(process.stdout.readline()), process.pid)
         finally:
             process.stdin.close()
             process.wait(timeout=20)
@@ -47,7 +54,7 @@ async def _main() -> None:
     server.add_tool(noop)
     listener = listen_tcp("127.0.0.1", 0)
     print(listener.getsockname()[1], flush=True)
-    serving = asyncio.create_task(serve(server.streamable_http_app(json_response=True), [listener]))
+    serving = asyncio.create_task(serve(server.streamable_http_app(json_response=sys.argv[1] == "json"), [listener]))
     await asyncio.to_thread(sys.stdin.read)
     serving.cancel()
     with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Sends prepared HTTP requests over many connections and measures the answers: `wrk` in small, as a process of its own.
+"""Agents that call now and then: prepared HTTP requests over many connections, in a process of its own.
 
     python -m tests.bench.load_client <PLAN.json >MEASURED.json
 
@@ -125,8 +125,10 @@ class _Agent(asyncio.Protocol):
         if end < 4:
             return
         head = bytes(self._received[:end]).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r")[0] or 0)
-        if len(self._received) < end + length:
+        if b"transfer-encoding: chunked" in head:
+            if not self._received.endswith(b"\r\n0\r\n\r\n"):
+                return
+        elif len(self._received) < end + int(head.partition(b"content-length:")[2].partition(b"\r")[0] or 0):
             return
         self._waiting = False
         well = head.startswith(b"http/1.1 200") and b'"isError":true' not in self._received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -213,6 +214,17 @@ class ComputeContract:
         assert [s.instance for s in await compute.list("web", "production")] == wanted[1:]
         assert await compute.list("web", "staging") == []
         assert await compute.list("we") == []
+
+    async def test_many_lists_at_once_all_answer_while_it_becomes_ready(self, compute: Compute, make: Make) -> None:
+        instance = Instance(template=make(), index=0)
+        await compute.start(instance)
+
+        async def look() -> list[InstanceStatus]:
+            lists = await asyncio.gather(*(compute.list("web", "production") for _ in range(5)))
+            return [status for found in lists for status in found]
+
+        seen = await eventually(look, lambda found: all(s.state is InstanceState.READY for s in found))
+        assert [status.instance for status in seen] == [instance] * 5
 
     async def test_one_that_ends_each_time_is_given_up_on_with_a_reason(
         self, compute: Compute, dying: Template
