@@ -36,7 +36,7 @@ local threads = {{}}
 function setup(thread) table.insert(threads, thread) end
 function init() failed, first_failure = 0, "" end
 function response(status, headers, body)
-  if status ~= 200 or body:find('"isError":true', 1, true) or body:find('"error":{{', 1, true) then
+  if status >= 300 or body:find('"isError":true', 1, true) or body:find('"error":{{', 1, true) then
     failed = failed + 1
     if first_failure == "" then first_failure = status .. " " .. body:sub(1, 1000) end
   end

@@ -42,6 +42,7 @@ from .metrics import ServerMetrics
 log = logging.getLogger(__name__)
 
 BODY_BYTES = DEFAULT_MAX_REQUEST_BODY_SIZE
+PASSED_KEPT = 64  # hosts and origins that were let pass, as they were sent
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 HOOK_PATH = "/hooks/alertmanager"
 Status = Callable[[], Awaitable[dict[str, Any]]]
@@ -78,8 +79,8 @@ def build_app(
 
     app = Starlette(
         routes=[
+            Route("/mcp/json", StreamableHTTPASGIApp(bulk)),  # first: it is called most
             Route("/mcp", StreamableHTTPASGIApp(streaming)),
-            Route("/mcp/json", StreamableHTTPASGIApp(bulk)),
             *api.routes(),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -289,6 +290,7 @@ class _HostMiddleware:
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
         self._app = app
+        self._passed: set[tuple[tuple[bytes, bytes], ...]] = set()
         self._security = TransportSecurityMiddleware(
             TransportSecuritySettings(
                 allowed_hosts=[*hosts, *(f"{host}:*" for host in hosts)],
@@ -298,8 +300,12 @@ class _HostMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refused = await self._security.validate_request(Request(scope))
-            if refused is not None:
-                await refused(scope, receive, send)
-                return
+            named = tuple(header for header in scope["headers"] if header[0] in (b"host", b"origin"))
+            if named not in self._passed:
+                refused = await self._security.validate_request(Request(scope))
+                if refused is not None:
+                    await refused(scope, receive, send)
+                    return
+                if len(self._passed) < PASSED_KEPT:
+                    self._passed.add(named)
         await self._app(scope, receive, send)

@@ -16,7 +16,6 @@ from mcp_types import (
     CallToolResult,
     ListToolsResult,
     PaginatedRequestParams,
-    TextContent,
     Tool,
     ToolAnnotations,
 )
@@ -46,7 +45,7 @@ def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal])
     async def on_list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
-    async def on_call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def on_call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
         try:
             report = _report(ctx) if ctx.meta and "progress_token" in ctx.meta else None
             answer = await calls.answer(principal_of(ctx), params.name, params.arguments or {}, report)
@@ -54,11 +53,14 @@ def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal])
             if params.name not in TOOLS:  # which is for the protocol's own error to say
                 raise MCPError(INVALID_PARAMS, f"{exc.message}; {exc.hint}", error_object(exc)) from exc
             return _failed(exc)
-        return CallToolResult(
-            content=[TextContent(type="text", text=answer.text.decode())], structured_content=answer.structured
-        )
+        # As it goes over the wire, where the SDK checks it; of a CallToolResult it would make that for each caller.
+        return {
+            "content": [{"type": "text", "text": answer.text.decode()}],
+            "structuredContent": answer.structured,
+            "resultType": "complete",  # which the SDK leaves out for a version of the protocol without it
+        }
 
-    return Server(
+    server: Server[Any] = Server(
         "santiago",
         version=version("santiago-platform"),
         title="Santiago Platform Engineer",
@@ -67,8 +69,9 @@ def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal])
         # No tool asks for Mcp-Param headers; without this the SDK would list all tools before each call to see.
         get_tool_input_schema=lambda _: None,
         on_list_tools=on_list_tools,
-        on_call_tool=on_call_tool,
     )
+    server.add_request_handler("tools/call", CallToolRequestParams, on_call_tool)
+    return server
 
 
 def list_tools() -> ListToolsResult:

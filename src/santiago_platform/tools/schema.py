@@ -18,6 +18,7 @@ QUOTED_CHARACTERS = 400  # of a schema's part, in an error
 ANSWER_DEPTH = 2  # levels of names in an answer's schema
 PROBLEMS = 5  # that one error names
 ARGUMENTS = 64  # more than any request has fields: refused before each one costs an error
+_JSON = json.JSONEncoder(allow_nan=False)  # made once: json.dumps makes one for each call
 
 
 def input_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def parse(
     given = {name: _number(value) for name, value in arguments.items() if value is not None}
     try:
         # Through JSON, since only there is strict the strictness of the schema: an enum may be its text.
-        return model.model_validate_json(json.dumps(given, allow_nan=False), strict=True)
+        return model.model_validate_json(_JSON.encode(given), strict=True)
     except ValidationError as exc:
         shown = schema if schema is not None else input_schema(model)
         problems = [_problem(error, given, shown) for error in exc.errors(include_url=False, include_context=False)]
