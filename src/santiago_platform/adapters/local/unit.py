@@ -72,6 +72,14 @@ _FINISH = (
 #!/bin/sh
 # Ends what the service left, notes the death, and slows down or gives up. 125 tells s6 not to start it again.
 unset LD_LIBRARY_PATH
+# s6 rests for a second after every death, unless it is told `u` once this script has ended. The FIFO is opened for both
+# ways, which does not wait for a supervisor that may be gone.
+start_at_once() {{
+  exec >/dev/null 2>&1
+  left=100
+  while [ "$left" -gt 0 ] && kill -0 "$1"; do sleep 0.01; left=$((left - 1)); done
+  [ "$left" -eq 0 ] || [ -e stopping ] || [ -e ../../ending ] || printf u 1<>supervise/control
+}}
 """
     + _REST
     + """\
@@ -94,6 +102,7 @@ echo "$rapid" >rapid
 pause=0
 [ "$rapid" -ge 2 ] && [ "$rapid" -le 20 ] && pause=$((1 << (rapid - 2)))
 [ "$rapid" -gt 20 ] || [ "$pause" -gt {back_off} ] && pause={back_off}
+[ "$life" -ge {rapid_seconds} ] && {{ start_at_once $$ & exit 0; }}
 left=$((pause * 5))
 until [ "$left" -le 0 ] || [ -e stopping ] || [ -e ../../ending ]; do sleep 0.2; left=$((left - 1)); done
 exit 0

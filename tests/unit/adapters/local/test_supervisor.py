@@ -10,6 +10,7 @@ import pytest
 
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import supervisor as module
+from santiago_platform.adapters.local import unit as unit_module
 from santiago_platform.adapters.local.binaries import fetch
 from santiago_platform.adapters.local.supervisor import Supervisor
 from santiago_platform.adapters.local.unit import Unit
@@ -81,6 +82,21 @@ def test_a_unit_that_is_written_anew_is_restarted_and_an_equal_one_is_not(
     until(lambda: supervisor.status("one").process not in (None, first))
     assert (supervisor.directory("one") / "timeout-finish").read_text() == "8000\n"
     until(lambda: Path(f"/proc/{process_of(supervisor, 'one').pid}/cmdline").read_bytes() == b"sleep\x00600\x001\x00")
+
+
+def test_what_had_lived_long_is_started_at_once_and_not_after_the_second_that_s6_rests(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_module, "RAPID_SECONDS", 0)  # every life counts as long
+    supervisor.add(Unit("lasting", SLEEP, tmp_path))
+    took = []
+    for _ in range(3):
+        before = process_of(supervisor, "lasting")
+        before.send(signal.SIGKILL)
+        killed = time.monotonic()
+        until(lambda before=before: supervisor.status("lasting").process not in (None, before))
+        took.append(time.monotonic() - killed)
+    assert min(took) < 0.9, took
 
 
 def test_output_is_written_to_files_that_are_rotated(supervisor: Supervisor, layout: Layout, tmp_path: Path) -> None:
