@@ -20,6 +20,7 @@ from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
 from .adapters.local.jobs import LocalJobs
 from .adapters.local.launcher import Launcher
+from .adapters.local.liveness import Liveness
 from .adapters.local.logs import FileLogs
 from .adapters.local.platform import LocalPlatform, UnitView, known_ports
 from .adapters.local.platform import Ports as Addresses
@@ -76,6 +77,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
 
         artifacts = LocalArtifacts(layout, clock, auth_file=auth_file)
         platform = LocalPlatform(layout)
+        stack.enter_context(Liveness(layout, platform.supervisor))
         registry = PortRegistry(layout.root)
         traffic = EnvoyTraffic(layout, registry.claim)
         workspace = FileWorkspace(layout.root, service_port=traffic.port)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
+from ..file_lock import locked_if_free
 from ..layout import WORKSPACE_VARIABLE, Layout
 from ..process import Process, processes_of, recorded, started_ticks
 from .binaries import Binary, keep
@@ -88,6 +89,23 @@ class Supervisor:
                 )
             time.sleep(0.01)
 
+    def revive(self) -> bool:
+        """Starts what a killed s6-svscan no longer does: itself, and units whose supervisor has died since.
+
+        For the daemon, which is a unit itself: not while somebody starts or ends the platform, and not what a `down`
+        has left half way. Returns whether there was anything to do.
+        """
+        with locked_if_free(self._layout.state) as free:
+            if not free or self._ending.exists():
+                return False
+            if not self.running:
+                self.start_tree()
+                return True
+            forsaken = [name for name in self.names() if self._link(name)]
+            if forsaken:
+                self._rescan()
+            return bool(forsaken)
+
     def stop_tree(self, timeout_seconds: float = 30.0) -> list[Process]:
         """Ends every unit gracefully, then s6-svscan, then by force what is left of this workspace.
 
@@ -155,7 +173,10 @@ class Supervisor:
             return False
         if self._supervised(directory / "log"):  # of a supervisor that was killed: it must make room for the next
             self.control(f"{name}/log", "-x")
-        link.symlink_to(Path("..") / "units" / name)
+        try:
+            link.symlink_to(Path("..") / "units" / name)
+        except FileExistsError:  # somebody else has just done so
+            return False
         return True
 
     def replace(self, unit: Unit, *, restart: bool = True) -> bool:
