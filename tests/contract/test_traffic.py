@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from santiago_platform.adapters.fake.traffic import FakeTraffic
+from santiago_platform.adapters.layout import ENVOYS
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.envoy_process import drain
 from santiago_platform.domain.route import Endpoint
@@ -108,6 +110,30 @@ class TestEnvoyTraffic(TrafficContract, IngressContract, ConnectionContract):
         finally:
             envoys.start()
         await seen(traffic, lambda s: s.weights == {"v1": 1} and s.healthy)
+
+    async def test_an_ingress_port_that_was_stolen_meanwhile_is_reported_and_taken_back_once_it_is_free(
+        self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair
+    ) -> None:
+        await traffic.apply(route(backend("v1", 1, (await upstream("v1")).endpoint())))
+        await seen(traffic, followed(1))
+        for name in ENVOYS:
+            envoys.kill(name)
+        with socket.create_server(("127.0.0.1", envoys.ingress_port)):
+            coming_back = asyncio.create_task(asyncio.to_thread(envoys.start))
+
+            async def concerns() -> list[str]:
+                await traffic.status("web", "production")
+                return traffic.concerns()
+
+            said = await eventually(concerns, lambda found: len(found) == len(ENVOYS))
+            assert "does not listen as it should: is a port of it taken?" in said[0]
+        while not coming_back.done():
+            await concerns()
+        await coming_back
+        assert await eventually(concerns, lambda found: not found) == []
+        async with Load(envoys.ingress_port).running() as load:
+            await load.wait()
+        assert load.failed({"v1"}) == {}
 
     async def test_a_frozen_envoy_acknowledges_nothing(
         self, traffic: EnvoyTraffic, upstream: Start, envoys: EnvoyPair

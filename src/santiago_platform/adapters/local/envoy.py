@@ -33,6 +33,7 @@ FRESH_SECONDS = 0.02  # a look this young serves all who ask
 # A request that is between two tries is in flight nowhere for a moment.
 QUIET_SECONDS = 0.3
 REPAIR_SECONDS = 1.0
+INSIST_SECONDS = 1.0  # an Envoy may be this late with the listeners before they are written anew for it
 KEPT_VERSIONS = 64  # of the routes: what an Envoy that lags behind follows
 LOOK_SECONDS = 1.0  # at what people change: the ingress and its certificates
 FILES = ("rds.json", "cds.json", "lds.json")
@@ -74,6 +75,9 @@ class EnvoyTraffic:
         self._history: OrderedDict[str, dict[Key, dict[str, int]]] = OrderedDict()
         self._texts: dict[str, str] = {}
         self._repaired = float("-inf")
+        self._listeners = ""  # the version that was written last
+        self._late_since: dict[str, float] = {}
+        self._insisted = float("-inf")
         self._lock = asyncio.Lock()
         self._adopt()
 
@@ -93,7 +97,10 @@ class EnvoyTraffic:
 
     def concerns(self) -> list[str]:
         """What somebody should look after, although requests are served."""
-        return self._certificates.concerns() if self._certificates else []
+        certificates = self._certificates.concerns() if self._certificates else []
+        now = time.monotonic()
+        late = [name for name, since in self._late_since.items() if now - since > 3 * INSIST_SECONDS]
+        return [*certificates, *(f"{name} does not listen as it should: is a port of it taken?" for name in late)]
 
     async def apply(self, route: Route) -> None:
         key = _key(route)
@@ -191,6 +198,7 @@ class EnvoyTraffic:
             await self._listen()
             await self._hold_more()
             views = await self._admin.look(since=time.monotonic() - FRESH_SECONDS)
+            await self._insist(views)
             await self._publish(views)
             await self._hold_less(views)
             self._unsettled = {key for key in self._unsettled if not self._settled(key)}
@@ -209,6 +217,16 @@ class EnvoyTraffic:
             if self._ingress is not None:
                 await self._taken_by_all("lds.json", version)
         elif self._ingress != self._served:
+            await self._save(("lds.json",))
+
+    async def _insist(self, views: tuple[View, ...]) -> None:
+        """An Envoy that could not listen, since somebody else had the port, does not try again by itself."""
+        now = time.monotonic()
+        late = {v.name for v in views if v.answers and v.files["lds.json"].version != self._listeners}
+        self._late_since = {name: self._late_since.get(name, now) for name in late}
+        waited = now - max(min(self._late_since.values(), default=now), self._insisted)
+        if self._ingress is not None and waited > INSIST_SECONDS:
+            self._insisted = now
             await self._save(("lds.json",))
 
     async def _taken_by_all(self, name: str, version: str) -> None:
@@ -297,8 +315,7 @@ class EnvoyTraffic:
                 text = files.versioned(resources, version)
                 files.replace(self._xds / name, text)
             self._texts[name] = text
-            if name == "rds.json":
-                self._remember(version)
+            self._note_version(name, version)
 
     def _rendered(self, name: str) -> Json | None:
         """A file's content as it should be now; None for the listeners before the first `up`."""
@@ -311,7 +328,11 @@ class EnvoyTraffic:
                 self._served = self._ingress
                 return listeners(self._xds, self._ingress, self._listened) if self._ingress else None
 
-    def _remember(self, version: str) -> None:
+    def _note_version(self, name: str, version: str) -> None:
+        if name == "lds.json":
+            self._listeners = version
+        if name != "rds.json":
+            return
         self._history[version] = {key: host.weights for key, host in self._published.items()}
         if len(self._history) > KEPT_VERSIONS:
             self._history.popitem(last=False)
@@ -328,8 +349,8 @@ class EnvoyTraffic:
         rendered = {name: self._rendered(name) for name in names}
         texts = {name: files.versioned(each, version) for name, each in rendered.items() if each is not None}
         self._texts |= texts
-        if "rds.json" in names:
-            self._remember(version)
+        for name in texts:
+            self._note_version(name, version)
         writing = asyncio.create_task(asyncio.to_thread(_write, self._xds, state, texts))
         try:
             await asyncio.shield(writing)
