@@ -17,6 +17,7 @@ from santiago_platform.adapters.stores import schema
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.phase import Phase
+from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.store import StoreContract, next_of, operation, rollout
 
 
@@ -184,6 +185,41 @@ class TestSqliteStore(StoreContract):
         await again.write(lambda tx: tx.add_rollout(rollout(0)))
         await again.write(lambda tx: tx.save_rollout(next_of(rollout(0), Phase.SUCCEEDED)))
         await again.close()
+
+    async def test_a_write_ahead_log_that_is_cut_off_anywhere_leaves_a_whole_beginning_of_what_was_answered(
+        self, path: Path
+    ) -> None:
+        kill_after(path, ENDLESS_WRITER, lines=150)
+        ahead = path.with_name(f"{path.name}-wal")
+        content, database = ahead.read_bytes(), path.read_bytes()
+        assert len(content) > 100_000
+        before = 0
+        for part in range(1, 11):
+            path.write_bytes(database)
+            ahead.write_bytes(content[: len(content) * part // 10 - 7])
+            again = SqliteStore(path)
+            numbers = await again.read(lambda v: sorted(int(o.id[3:]) for o in v.operations(limit=100_000)))
+            for number in numbers:
+                found = await again.read(lambda v, n=number: v.rollout_of(f"op-{n}"))
+                assert found is not None, "all of a unit is there or nothing"
+            await again.close()
+            assert numbers == list(range(1, len(numbers) + 1))
+            assert len(numbers) >= before
+            before = len(numbers)
+        assert before > 0
+
+    async def test_what_was_written_before_a_rest_is_in_the_database_itself(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        ahead = path.with_name(f"{path.name}-wal")
+        await store.write(lambda tx: tx.save_operation(operation(1)))
+        assert ahead.stat().st_size > 0
+
+        async def size_bytes() -> int:
+            return ahead.stat().st_size
+
+        assert await eventually(size_bytes, lambda size: size == 0) == 0
+        assert b"op-1" in path.read_bytes()
 
 
 FULL_DISK = """

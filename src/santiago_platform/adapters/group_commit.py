@@ -16,6 +16,7 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 GROUP_LIMIT = 1000
+QUIET_SECONDS = 0.5  # without a job, after which `rest` is called
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk, a quota, a limit of file size
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,19 @@ class GroupCommit(Generic[Job, Answer]):
     """A thread that calls `commit` with the jobs that wait, in the order of their `submit`, one group at a time.
 
     commit: returns one outcome a job, in order, once the group is durable; an exception of it goes to all of the
-    group. Submit from one event loop. what: names it in errors.
+    group. rest: called once after the last group of many, as soon as nobody waits. Submit from one event loop.
+    what: names it in errors.
     """
 
-    def __init__(self, what: str, commit: Callable[[Sequence[Job]], Sequence[Outcome[Answer]]]) -> None:
+    def __init__(
+        self,
+        what: str,
+        commit: Callable[[Sequence[Job]], Sequence[Outcome[Answer]]],
+        rest: Callable[[], None] | None = None,
+    ) -> None:
         self._what = what
         self._commit = commit
+        self._rest = rest
         self._queue: SimpleQueue[tuple[Job, asyncio.Future[Answer]] | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"writer of {what}", daemon=True)
@@ -62,9 +70,15 @@ class GroupCommit(Generic[Job, Answer]):
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        ending = False
+        ending, rested = False, self._rest is None
         while not ending:
-            group = [self._queue.get()]
+            try:
+                group = [self._queue.get(timeout=None if rested else QUIET_SECONDS)]
+            except Empty:
+                rested = True
+                self._take_rest()
+                continue
+            rested = self._rest is None
             try:
                 while len(group) < GROUP_LIMIT:
                     group.append(self._queue.get_nowait())
@@ -74,6 +88,13 @@ class GroupCommit(Generic[Job, Answer]):
             ending = len(work) < len(group)
             if work:
                 self._do(work)
+
+    def _take_rest(self) -> None:
+        try:
+            if self._rest is not None:
+                self._rest()
+        except Exception:  # nobody waits for it, and the next group is followed by another rest
+            log.exception("%s: what is done at rest failed", self._what)
 
     def _do(self, work: list[tuple[Job, asyncio.Future[Answer]]]) -> None:
         outcomes: Sequence[Outcome[Answer]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -19,6 +20,7 @@ from .errors import ErrorCode, PlatformError
 from .value import Value
 
 GENESIS = "0" * 64
+COMPLETED_KEPT = 100
 
 
 class EntryKind(StrEnum):
@@ -108,18 +110,26 @@ class Verification(Value):
 class Chain:
     """The end of the log as its writer knows it, and what is still open in it."""
 
-    def __init__(self, seq: int = 0, hash: str = GENESIS, opened: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, seq: int = 0, hash: str = GENESIS, opened: Iterable[Entry] = (), completed: Iterable[Entry] = ()
+    ) -> None:
         self.seq = seq
         self.hash = hash
         self._open = {entry.seq: entry for entry in opened}
+        self._completed = deque(completed, maxlen=COMPLETED_KEPT)
 
     @property
     def unfinished(self) -> list[Entry]:
         """Opened entries that nothing completes, oldest first."""
         return list(self._open.values())
 
+    @property
+    def completed(self) -> list[Entry]:
+        """The newest entries that complete another, oldest first: COMPLETED_KEPT at most."""
+        return list(self._completed)
+
     def copy(self) -> Chain:
-        return Chain(self.seq, self.hash, self._open.values())
+        return Chain(self.seq, self.hash, self._open.values(), self._completed)
 
     def append(self, draft: Draft, at: datetime) -> tuple[Entry, bytes]:
         """The draft as the next entry, and its line without the newline.
@@ -143,6 +153,7 @@ class Chain:
             self._open[entry.seq] = entry
         elif entry.kind is EntryKind.COMPLETED:
             self._open.pop(entry.of, None)
+            self._completed.append(entry)
 
 
 _read: Callable[[bytes], Entry] = Entry.__pydantic_validator__.validate_json

@@ -19,7 +19,7 @@ import uvloop
 from ..bootstrap import Layout, Wired, anchor_ship_log, wire
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal, Role
-from ..operations.change import close_interrupted, note
+from ..operations.change import close_interrupted, note, note_lost
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
 from ..reconcilers.disk import DiskReconciler
@@ -48,11 +48,11 @@ async def run(layout: Layout) -> None:
             places = [host] if host in (LOOPBACK, "0.0.0.0", "::") else [LOOPBACK, host]  # noqa: S104 - asked for
             listeners = [listen_tcp(place, wired.addresses.server) for place in places]
             listeners.append(listen_unix(layout.daemon_socket))
-            await _greet(layout, wired)
+            lost = await _greet(layout, wired)
             metrics = ServerMetrics()
             app = build_app(
                 ports,
-                status=lambda: _status(layout, wired),
+                status=lambda: _status(layout, wired, lost),
                 problems=lambda: _problems(wired),
                 hook_token=wired.hook_token,
                 metrics=metrics,
@@ -73,8 +73,12 @@ async def run(layout: Layout) -> None:
                 await note(ports, PLATFORM, "platform.stop", str(layout.root), {"pid": os.getpid()})
 
 
-async def _greet(layout: Layout, wired: Wired) -> None:
-    """What a start finds unfinished, and what it needs: closed entries, the owner's token, the anchor in git."""
+async def _greet(layout: Layout, wired: Wired) -> list[str]:
+    """What a start finds unfinished, and what it needs: closed entries, the owner's token, the anchor in git.
+
+    Returns what somebody should know of what is lost.
+    """
+    lost = await note_lost(wired.ports, PLATFORM)
     closed = await close_interrupted(wired.ports)
     body = {"pid": os.getpid(), "interrupted": closed, **_restored(layout)}
     await note(wired.ports, PLATFORM, "platform.start", str(layout.root), body)
@@ -84,6 +88,11 @@ async def _greet(layout: Layout, wired: Wired) -> None:
         await asyncio.to_thread(anchor_ship_log, layout)
     except PlatformError as exc:
         log.warning("commits will not carry the ship's log: %s", exc)
+    if not lost:
+        return []
+    words = f"the database has lost the end of {', '.join(lost)}: look at what is live, and deploy it again"
+    log.warning("%s", words)
+    return [words]
 
 
 def _restored(layout: Layout) -> dict[str, Any]:
@@ -108,7 +117,7 @@ async def _ensure_owner_token(layout: Layout, wired: Wired) -> None:
         partial.rename(layout.owner_token)
 
 
-async def _status(layout: Layout, wired: Wired) -> dict[str, Any]:
+async def _status(layout: Layout, wired: Wired, lost: Sequence[str]) -> dict[str, Any]:
     head = await wired.ports.ship_log.head()
     disk = disk_state(wired.ports)
     return {
@@ -116,7 +125,7 @@ async def _status(layout: Layout, wired: Wired) -> dict[str, Any]:
         "addresses": wired.addresses.model_dump(),
         "units": [asdict(unit) for unit in wired.platform.units()],
         "problems": list(await _problems(wired)),
-        "warnings": [*disk.warnings, *wired.concerns()],
+        "warnings": [*disk.warnings, *lost, *wired.concerns()],
         "disk": {"level": disk.level, **disk.space.model_dump()},
         "ship_log": {"entries": head.seq, "head": head.hash},
     }

@@ -12,10 +12,12 @@ from typing import Any
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
-from ..domain.operation import Operation
+from ..domain.operation import Operation, OperationState
 from ..domain.ship_log import Draft, EntryKind
 from ..ports import Ports
 from .disk_space import require_space
+
+_ENDS = frozenset(OperationState) - {OperationState.PLANNED, OperationState.RUNNING}
 
 
 class Record:
@@ -121,6 +123,24 @@ async def close_interrupted(ports: Ports) -> int:
             )
         )
     return closed
+
+
+async def note_lost(ports: Ports, principal: Principal) -> list[str]:
+    """At start: notes the operations whose end is in the ship's log and not in the database, which lost its own then.
+
+    Returns their ids, oldest first. Those that the database still has as running are run to their end again.
+    """
+    lost = []
+    for entry in await ports.ship_log.completed():
+        # A change that ended with its answer has no row, nor has one that failed before it had any, with a code.
+        if entry.outcome in _ENDS and "code" not in entry.body:
+            operation = await ports.store.read(lambda view, id=entry.operation: view.operation(id))  # type: ignore[misc]
+            if operation is None or operation.state is OperationState.RUNNING:
+                lost.append(entry.operation)
+    if lost:
+        body = {"operations": lost, "reason": "the database ends before them: what it has as live is made live again"}
+        await note(ports, principal, "platform.lost", str(ports.workspace.root), body)
+    return lost
 
 
 async def note(ports: Ports, principal: Principal, action: str, subject: str, body: dict[str, Any]) -> None:

@@ -19,6 +19,9 @@ class ShipLog(Protocol):
     async def unfinished(self) -> list[Entry]:
         """Opened entries that nothing completes, oldest first."""
 
+    async def completed(self) -> list[Entry]:
+        """The newest entries that complete another, oldest first: some hundred."""
+
     async def head(self) -> Head:
         """The chain's signed end."""
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from santiago_platform.adapters import group_commit as module
 from santiago_platform.adapters.group_commit import GroupCommit, Outcome
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.testing.eventually import eventually
 
 
 async def test_what_waits_while_a_group_is_written_is_the_next_group_in_order() -> None:
@@ -28,6 +30,20 @@ async def test_what_waits_while_a_group_is_written_is_the_next_group_in_order() 
     go_on.set()
     assert await asyncio.gather(first, *others) == [0, 10, 20, 30, 40, 50]
     assert groups == [[0], [1, 2, 3, 4, 5]]
+    await group.close()
+
+
+async def test_it_rests_once_after_the_last_group_and_again_after_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+    rests: list[int] = []
+    group = GroupCommit("the test", lambda jobs: [Outcome(job) for job in jobs], lambda: rests.append(1))
+
+    async def rested() -> int:
+        return len(rests)
+
+    for expected in (1, 2):
+        await group.submit(expected)
+        assert await eventually(rested, lambda count, least=expected: count >= least) == expected
     await group.close()
 
 

@@ -25,6 +25,9 @@ class FakeShipLog:
     async def unfinished(self) -> list[Entry]:
         return self._chain.unfinished
 
+    async def completed(self) -> list[Entry]:
+        return self._chain.completed
+
     async def head(self) -> Head:
         return self._key.sign(self._chain.seq, self._chain.hash, self._clock.now())
 

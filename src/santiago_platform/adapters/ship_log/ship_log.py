@@ -72,6 +72,10 @@ class FileShipLog:
         self._group.check_open()
         return self._chain.unfinished
 
+    async def completed(self) -> list[Entry]:
+        self._group.check_open()
+        return self._chain.completed
+
     async def head(self) -> Head:
         self._group.check_open()
         return self._head

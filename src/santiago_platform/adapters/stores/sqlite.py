@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +18,16 @@ from .schema import migrate
 T = TypeVar("T")
 Unit = Callable[[Transaction], Any]
 
+BUSY_SECONDS = 5  # another process, such as a backup, may hold the database
+AHEAD_LIMIT_BYTES = 4 << 20  # of the write-ahead log, where nobody ever rests
+
 
 class SqliteStore:
     """Implements ports.store.Store in the file `path`, which is made (0600) where it is missing.
+
+    What was written goes from the write-ahead log into the database itself as soon as nobody writes for a moment: if
+    that log is ever cut off, no more is lost than what was written since. It is emptied whenever it is read back, since
+    a log of which SQLite needs a part only would damage the database where it is cut.
 
     Opening raises PlatformError: DATA_CORRUPT where the file is no database, FAILED_PRECONDITION where a newer
     version wrote it, RESOURCE_EXHAUSTED, UNAVAILABLE.
@@ -28,15 +35,17 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ahead = path.with_name(f"{path.name}-wal")
         with self._translated():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             path.chmod(0o600)  # the files that SQLite puts beside it take this mode too
-            self._writer = _connect(path, "journal_mode = WAL", "synchronous = FULL")
+            self._writer = _connect(path, "journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 0")
             with _transaction(self._writer, "BEGIN IMMEDIATE"):
                 migrate(self._writer)
+            self._checkpoint()
             self._reader = _connect(path, "query_only = ON")
-        self._group: GroupCommit[Unit, Any] = GroupCommit("the store", self._commit)
+        self._group: GroupCommit[Unit, Any] = GroupCommit("the store", self._commit, self._checkpoint)
 
     async def read(self, view: Callable[[Snapshot], T]) -> T:
         # In the event loop itself: a look-up takes 0.01 ms and a page of 50 operations 0.2 ms, while writers write
@@ -55,8 +64,19 @@ class SqliteStore:
         self._writer.close()
 
     def _commit(self, units: Sequence[Unit]) -> Sequence[Outcome[Any]]:
-        with self._translated(), _transaction(self._writer, "BEGIN IMMEDIATE"):
-            return [self._run(unit) for unit in units]
+        with self._translated():
+            with _transaction(self._writer, "BEGIN IMMEDIATE"):
+                outcomes = [self._run(unit) for unit in units]
+            if _size_bytes(self._ahead) > AHEAD_LIMIT_BYTES:
+                self._checkpoint(wait_milliseconds=0)
+            return outcomes
+
+    def _checkpoint(self, wait_milliseconds: int = 100) -> None:
+        """Empties the write-ahead log, unless somebody goes on reading it or the disk has no room: then later."""
+        self._writer.execute(f"PRAGMA busy_timeout = {wait_milliseconds}")
+        with suppress(sqlite3.Error):
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._writer.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     def _run(self, unit: Unit) -> Outcome[Any]:
         self._writer.execute("SAVEPOINT unit")
@@ -79,9 +99,16 @@ class SqliteStore:
             raise _translate(exc, self._path) from exc
 
 
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
     """A connection without transactions of its own accord."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
