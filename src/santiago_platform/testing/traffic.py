@@ -313,6 +313,30 @@ class IngressContract:
         await dies.stop()
         assert {(await request).status_code for request in held} == {200}
 
+    async def test_a_safe_request_survives_the_sudden_death_of_the_only_instance_of_one_of_two_versions(
+        self, traffic: Traffic, upstream: Callable[..., Awaitable[Upstream]], ingress: int
+    ) -> None:
+        dies, lives = await upstream("v1"), await upstream("v2")
+        await traffic.apply(route(backend("v1", 1, dies.endpoint()), backend("v2", 1, lives.endpoint())))
+        await seen(traffic, followed(2))
+        held = [asyncio.create_task(self.ask(ingress, path="/hold")) for _ in range(10)]
+
+        async def all_held() -> int:
+            return dies.holding + lives.holding
+
+        await eventually(all_held, lambda n: n == 10)
+        assert dies.holding > 0
+        lives.release.set()
+        await dies.stop()
+        answers = [await request for request in held]
+        unhealthy = asyncio.create_task(seen(traffic, lambda s: dies.instance not in s.healthy))
+        for after in range(200):  # before it is known to be dead, and after
+            answers.append(await self.ask(ingress))
+            if after == 100:
+                await unhealthy
+        assert {answer.status_code for answer in answers} == {200}
+        assert {(answer.text, answer.headers["x-santiago-version"]) for answer in answers} == {("v2", "v2")}
+
     async def test_what_a_service_knows_of_a_request_is_what_the_client_sent(
         self, traffic: Traffic, upstream: Callable[..., Awaitable[Upstream]], ingress: int
     ) -> None:

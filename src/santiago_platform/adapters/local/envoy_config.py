@@ -149,8 +149,9 @@ def _cluster(cluster: Cluster) -> Json:
             "cluster_name": cluster.name,
             "endpoints": [{"lb_endpoints": [_endpoint(e) for e in cluster.endpoints]}],
         },
-        # Without the panic threshold no request goes to an instance that is known to be ill.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # No request goes to an instance that is known to be ill, unless they all are: then a try that fails is followed
+        # by one with another version, where without any try the answer would be 503.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "circuit_breakers": {"thresholds": [_CIRCUIT_BREAKER]},
         "health_checks": [
             {
@@ -228,6 +229,8 @@ def _forward(weighted: list[Json], retry_on: str) -> Json:
         "retry_policy": {
             "retry_on": retry_on,
             "num_retries": 3,
+            # The instance that died may have been its version's only one: the next try is another version's.
+            "refresh_cluster_on_retry": True,
             # A dead host may be picked again each time: few attempts would give up beside one that lives.
             "host_selection_retry_max_attempts": 16,
             "retry_host_predicate": [{"name": other_host, "typed_config": {"@type": config}}],

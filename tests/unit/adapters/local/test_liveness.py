@@ -17,16 +17,16 @@ from santiago_platform.adapters.local.unit import UnitStatus
 from santiago_platform.adapters.process import Process, started_ticks
 
 ANSWERING = """\
-import socket, sys
+import contextlib, socket, sys
 with socket.socket(socket.AF_UNIX) as listening:
     listening.bind(sys.argv[1])
     listening.listen()
     print("listening", flush=True)
     while True:
         connection, _ = listening.accept()
-        connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
-        connection.close()
+        with connection, contextlib.suppress(OSError):  # whoever asked while it was stopped has gone
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
 """
 
 
@@ -66,7 +66,7 @@ class Units:
 
 @pytest.fixture
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Units]:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
     units = Units(Layout.of(tmp_path))
     units.layout.runtime.mkdir(mode=0o700)
     for name in ENVOYS:
