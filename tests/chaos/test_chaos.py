@@ -1,7 +1,9 @@
-"""Random faults at random points of random rollouts, under load. SEED and ROUNDS say which, and how many.
+"""Random faults at random points of random rollouts, under load.
 
-After each round: no request failed but those in flight at a killed Envoy, one version is live, each instance is one
-process and nothing else is, the operation has ended, and the ship's log verifies. docs/chaos.md keeps what was found.
+SEED and ROUNDS say which, and how many; FAULT: only those with this in their name.
+
+After each round: no request failed but those that the fault may cost, one version is live, each instance is one process
+and nothing else is, the operation has ended, and the ship's log verifies. docs/chaos.md keeps what was found.
 """
 
 from __future__ import annotations
@@ -10,154 +12,65 @@ import asyncio
 import json
 import os
 import random
-import signal
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from santiago_platform.domain.errors import PlatformError
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
+from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.entrypoints.cli.app import Daemon
+from santiago_platform.testing.faults import FAULTS, Fault, Machine
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load, Tally
 from santiago_platform.testing.running_platform import RunningPlatform
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(3600)]
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
 ROUNDS = int(os.environ.get("ROUNDS") or 4)
+CHOICE = [fault for fault in FAULTS if os.environ.get("FAULT", "") in fault.name]
 CONNECTIONS = 4
 HOST = "hello.production.localhost"
-SYSTEM = ("daemon", "envoy-a", "envoy-b", "prometheus", "alertmanager")
+WHERE = {"service": "hello", "environment": "production"}
+DAEMON = Path(__file__).with_name("jumping_daemon.py")
+DISK_BYTES, STOP_BYTES = 400 << 20, 8 << 20
 
 
-class Machine:
-    """What there is to break. rng: of the round, so that a seed breaks the same things."""
-
-    def __init__(self, platform: RunningPlatform, rng: random.Random) -> None:
-        self.platform = platform
-        self.rng = rng
-
-    def pid(self, unit: str) -> int:
-        process = self.platform.platform.supervisor.status(unit).process
-        return process.pid if process else 0
-
-    def instances(self) -> list[str]:
-        return [name for name in self.platform.platform.supervisor.names() if "__" in name]
-
-    def some_unit(self) -> str:
-        return self.rng.choice([*SYSTEM, *self.instances()])
-
-    def some_instance(self) -> str:
-        return self.rng.choice(self.instances() or ["daemon"])
-
-    def supervisor_of(self, unit: str) -> int:
-        return parent(self.pid(unit))
-
-    def logger_of(self, unit: str) -> int:
-        wanted = str(self.platform.layout.logs / unit).encode()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"s6-log") and wanted in words:
-                return int(entry.name)
-        return 0
+def start(platform: RunningPlatform) -> None:
+    settings = FileWorkspace(platform.root).settings()
+    platform.platform.up(settings.addresses, (sys.executable, str(DAEMON), str(platform.root)), lambda _: None)
+    platform.platform.wait_ready(Daemon(platform.layout).ready)
 
 
-def parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def send(pid: int, number: signal.Signals) -> None:
-    if pid > 1:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-
-
-def pause(pid: int, seconds: float) -> None:
-    send(pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    send(pid, signal.SIGCONT)
-
-
-def corrupt_routes(machine: Machine) -> None:
-    """As an editor would that writes half a file in place of the whole."""
-    path = machine.platform.layout.xds / "rds.json"
-    partial = path.with_suffix(".broken")
-    partial.write_text(path.read_text()[: machine.rng.randrange(1, 200)])
-    partial.rename(path)
-
-
-def kill(*units: str) -> Callable[[Machine], None]:
-    def fault(machine: Machine) -> None:
-        for unit in units:
-            send(machine.pid(unit), signal.SIGKILL)
-
-    return fault
-
-
-def kill_twice(machine: Machine) -> None:
-    before = machine.pid("daemon")
-    send(before, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while machine.pid("daemon") in (0, before) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    send(machine.pid("daemon"), signal.SIGKILL)
-
-
-# Name -> (what is done, how many requests in flight may fail; None where all Envoys are gone for a moment).
-FAULTS: dict[str, tuple[Callable[[Machine], None], int | None]] = {
-    "nothing": (lambda machine: None, 0),
-    "kill -9 daemon": (kill("daemon"), 0),
-    "kill -9 daemon twice": (kill_twice, 0),
-    "kill -9 an instance": (lambda m: send(m.pid(m.some_instance()), signal.SIGKILL), 0),
-    "kill -9 envoy-a": (kill("envoy-a"), CONNECTIONS),
-    "kill -9 envoy-b": (kill("envoy-b"), CONNECTIONS),
-    "kill -9 both Envoys": (kill("envoy-a", "envoy-b"), None),
-    "kill -9 Prometheus": (kill("prometheus"), 0),
-    "kill -9 Alertmanager": (kill("alertmanager"), 0),
-    "kill -9 a logger": (lambda m: send(m.logger_of(m.some_unit()), signal.SIGKILL), 0),
-    "kill -9 the s6-supervise of an instance": (
-        lambda m: send(m.supervisor_of(m.some_instance()), signal.SIGKILL),
-        0,
-    ),
-    "pause the daemon": (lambda m: pause(m.pid("daemon"), 2), 0),
-    "pause an Envoy": (lambda m: pause(m.pid(m.rng.choice(["envoy-a", "envoy-b"])), 1.5), 0),
-    "pause an instance": (lambda m: pause(m.pid(m.some_instance()), 1.5), 0),
-    "a corrupt xDS file": (corrupt_routes, 0),
-}
-
-
-def ended(platform: RunningPlatform, known: set[str]) -> dict[str, Any]:
-    """The operation that is not among `known`, once it has ended; asks again while no daemon answers."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        asked = platform.santiago("status", "--json", check=False)
-        if asked.returncode == 0:
-            history = operations(platform)
-            new = [o for o in history if o["id"] not in known]
-            if new and new[0]["state"] != "running":
-                return new[0]
-    raise AssertionError("the operation does not end")
-
-
-def operations(platform: RunningPlatform) -> list[dict[str, Any]]:
+def tool(platform: RunningPlatform, name: str, **arguments: Any) -> Any:
+    """Asks until a daemon answers that can be written to."""
+    deadline = time.monotonic() + 60
     while True:
         try:
-            answer = Daemon(platform.layout).tool("manage_operation", action="history", limit=5)
-        except PlatformError:
-            time.sleep(0.1)
-            continue
-        found: list[dict[str, Any]] = answer["operations"]
-        return found
+            return Daemon(platform.layout).tool(name, **arguments)
+        except PlatformError as exc:
+            waits = exc.code in (ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNAUTHENTICATED)
+            if not waits or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def ended(platform: RunningPlatform, operation: str) -> dict[str, Any] | None:
+    """The operation, once it has ended; None where the database does not know it any more."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            (found,) = tool(platform, "manage_operation", action="status", operation=operation)["operations"]
+        except PlatformError as exc:
+            if exc.code is not ErrorCode.NOT_FOUND:
+                raise
+            return None
+        if found["state"] != "running":
+            return dict(found)
+        time.sleep(0.05)
+    raise AssertionError("the operation does not end")
 
 
 def marked(workspace: str) -> dict[str, list[int]]:
@@ -182,19 +95,25 @@ def settled(platform: RunningPlatform) -> tuple[str, str]:
     while time.monotonic() < deadline:
         shown = platform.santiago("status", "--json", check=False)
         if shown.returncode != 0:
+            wrong = shown.stdout + shown.stderr
             continue
         status = json.loads(shown.stdout)
-        (service,) = status["architecture"]["services"]
+        services = status["architecture"]["services"]
+        if len(services) != 1:
+            wrong = f"services: {services}"
+            continue
+        (service,) = services
         down = [u["name"] for u in status["units"] if not u["pid"]]
         traffic = {v["version"]: v.get("traffic_percent") for v in service["versions"] if v.get("traffic_percent")}
         expected = {i["id"]: i["pid"] for v in service["versions"] for i in v["instances"]}
-        there = marked(platform.layout.id)
-        there = {name: pids for name, pids in there.items() if "__" in name}
+        there = {name: pids for name, pids in marked(platform.layout.id).items() if "__" in name}
         wrong = "; ".join(
             text
             for text, bad in {
+                "s6-svscan is gone": platform.platform.supervisor.running is None,
                 f"down: {down}": bool(down),
                 f"problems: {status['problems']}": bool(status["problems"]),
+                f"running: {status['running_operations']}": bool(status["running_operations"]),
                 f"drift: {service['drift']}": bool(service["drift"]),
                 f"traffic: {traffic}": traffic != {service["live"]: 100.0},
                 f"processes {there}, not {expected}": {n: [p] for n, p in expected.items()} != there,
@@ -208,44 +127,71 @@ def settled(platform: RunningPlatform) -> tuple[str, str]:
 
 async def test_random_faults_at_random_points_of_random_rollouts(lifeline: Lifeline) -> None:
     print(f"\nSEED={SEED} ROUNDS={ROUNDS}")
-    with RunningPlatform(lifeline) as platform:
+    with RunningPlatform(lifeline, up=False, disk_bytes=DISK_BYTES) as platform:
         platform.replace("santiago.yaml", "rollback_window_seconds: 600", "rollback_window_seconds: 2")
+        with (platform.root / "santiago.yaml").open("a") as settings:
+            settings.write(f"\ndisk: {{warn_bytes: 0, stop_bytes: {STOP_BYTES}}}\n")
+        await asyncio.to_thread(start, platform)
         first = await asyncio.to_thread(platform.json, "deploy", "hello", "--env", "production", "--wait")
         live = first["version"]
         for nth in range(ROUNDS):
             rng = random.Random(f"{SEED} {nth}")
-            live = await one_round(platform, rng, nth, live)
+            try:
+                live = await one_round(platform, rng, nth, live)
+            except BaseException:
+                print((platform.layout.logs / "daemon" / "current").read_text(errors="replace")[-8000:])
+                raise
 
 
 async def one_round(platform: RunningPlatform, rng: random.Random, nth: int, live: str) -> str:
-    name = rng.choice(list(FAULTS))
-    fault, allowed = FAULTS[name]
+    fault = rng.choice(CHOICE)
     strategy, broken, delay = rng.choice(["blue_green", "rolling"]), rng.random() < 0.25, rng.uniform(0, 1.2)
-    told = f"round {nth}: {name} {delay:.2f} s into a {strategy} deploy of a {'broken' if broken else 'good'} release"
-    print(told)
+    release = "a broken release" if broken else "a good release"
+    told = f"round {nth}: {fault.name} {delay:.2f} s into a {strategy} deploy of {release}"
+    if fault.needs_disk and not platform.has_own_disk:
+        told += " (nothing is done: this user may mount no disk)"
+        fault = Fault("nothing", lambda machine: None)
+    began = time.monotonic()
     source = (platform.root / "services/hello/server.py").read_text()
     if broken:
         (platform.root / "services/hello/server.py").write_text("raise SystemExit(1)\n")
-    platform.set_version(f"round {nth} of {SEED}")
+    commit = platform.set_version(f"round {nth} of {SEED}")
     machine = Machine(platform, rng)
     async with Load(platform.ingress_port, HOST, connections=CONNECTIONS) as tally:
-        known = {o["id"] for o in await asyncio.to_thread(operations, platform)}
-        await asyncio.to_thread(platform.santiago, "deploy", "hello", "-e", "production", "--strategy", strategy)
+        asked = await asyncio.to_thread(tool, platform, "deploy_service", git_ref=commit, strategy=strategy, **WHERE)
         await asyncio.sleep(delay)
-        await asyncio.to_thread(fault, machine)
-        operation = await asyncio.to_thread(ended, platform, known)
+        await asyncio.to_thread(fault.do, machine)
+        operation = await asyncio.to_thread(ended, platform, asked["id"])
         after, wrong = await asyncio.to_thread(settled, platform)
     (platform.root / "services/hello/server.py").write_text(source)
-    check(told, tally, allowed)
-    assert wrong == "", f"SEED={SEED}, {told}: {wrong}"
-    expected = {operation["version"]} if operation["state"] == "succeeded" else {live}
-    assert {after} == expected, f"SEED={SEED}, {told}: {operation}"
+    state = operation["state"] if operation else "lost"
+    print(f"{told}: {state}, {tally.failed} of {tally.sent} failed, {time.monotonic() - began:.1f} s")
+    about = f"SEED={SEED}, {told}"
+    assert wrong == "", f"{about}: {wrong}"
+    check(about, tally, fault)
+    if operation is None:
+        assert fault.may_lose, f"{about}: the operation {asked['operation']} is gone"
+        assert_named(platform, asked["id"], about)
+    elif not fault.may_lose:
+        expected = operation["version"] if state == "succeeded" else live
+        assert after == expected, f"{about}: {operation}"
     verified = await asyncio.to_thread(platform.json, "log", "verify")
-    assert verified["intact"], f"SEED={SEED}, {told}: {verified}"
+    assert verified["intact"], f"{about}: {verified}"
     return after
 
 
-def check(told: str, tally: Tally, allowed: int | None) -> None:
+def check(about: str, tally: Tally, fault: Fault) -> None:
     assert tally.sent > 0
-    if allowed is not None:
-        assert tally.failed <= allowed, f"SEED={SEED}, {told}: {tally.failures}"
+    if fault.may_fail is not None:
+        assert tally.failed <= fault.may_fail * CONNECTIONS, f"{about}: {tally.failures}"
+
+
+def assert_named(platform: RunningPlatform, operation: str, about: str) -> None:
+    """That somebody who looks learns of an operation that the database has lost."""
+    lines = [
+        line for path in sorted(platform.layout.ship_log.glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
+    entries = [json.loads(line) for line in lines]
+    named = any(e["action"] == "platform.lost" and operation in e["body"]["operations"] for e in entries)
+    closed = any(e["operation"] == operation and e["outcome"] == "interrupted" for e in entries)
+    assert named or closed, f"{about}: nothing names the lost operation {operation}"

@@ -49,6 +49,13 @@ class Lifeline:
         self._process.stdin.flush()
 
 
+def remove(workspace: Path) -> None:
+    """The folder, and its disk where it has one of its own."""
+    if workspace.is_mount():
+        subprocess.run(["umount", "--lazy", str(workspace)], check=False)
+    shutil.rmtree(workspace, ignore_errors=True)
+
+
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the runner; the pipe tells when it is gone
@@ -61,7 +68,7 @@ def main() -> None:
             watched.discard(Path(path))
     for workspace in watched:
         LocalPlatform(Layout.of(workspace)).down(timeout_seconds=3)
-        shutil.rmtree(workspace, ignore_errors=True)
+        remove(workspace)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,19 +21,23 @@ from mcp.client.streamable_http import streamable_http_client
 from ..adapters.layout import Layout
 from ..adapters.local.platform import LocalPlatform
 from ..adapters.local.port_registry import PortRegistry
-from .lifeline import Lifeline
+from .lifeline import Lifeline, remove
 
 
 class RunningPlatform:
     """A workspace made by `santiago init`, on free ports, driven by the real command line and a real MCP client.
 
     Used as a context manager: it is taken down and its folder removed at the end, and by the lifeline where the
-    runner dies before. up: whether it is started at once.
+    runner dies before. up: whether it is started at once. disk_bytes: of a small disk of its own, where this user may
+    mount one; `has_own_disk` tells.
     """
 
-    def __init__(self, lifeline: Lifeline, *, parent: Path | None = None, up: bool = True) -> None:
+    def __init__(
+        self, lifeline: Lifeline, *, parent: Path | None = None, up: bool = True, disk_bytes: int | None = None
+    ) -> None:
         self._lifeline = lifeline
         self.root = Path(tempfile.mkdtemp(prefix="santiago-", dir=parent))
+        self.has_own_disk = disk_bytes is not None and _mount(self.root, disk_bytes)
         self.layout = Layout.of(self.root)
         self._up = up
         self.santiago("init", str(self.root))
@@ -53,7 +57,7 @@ class RunningPlatform:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         LocalPlatform(self.layout).down(timeout_seconds=5)
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove(self.root)
         self._lifeline.forget(self.root)
 
     @property
@@ -121,6 +125,11 @@ class RunningPlatform:
             Client(streamable_http_client(self.url + path, http_client=http), mode=mode) as client,
         ):
             yield client
+
+
+def _mount(place: Path, size_bytes: int) -> bool:
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "santiago-test", str(place)]
+    return os.geteuid() == 0 and subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 async def call(client: Client, tool: str, arguments: dict[str, Any], **options: Any) -> dict[str, Any]:
