@@ -61,10 +61,14 @@ class ReleaseRetention(Value):
 
 
 class Retention(Value):
-    """How long logs of units that are gone stay: until they are that old, or the oldest are too much together."""
+    """How long logs of units that are gone stay: until they are that old, or the oldest are too much together.
+
+    operations: how many that have ended are remembered; the ship's log keeps the record of all.
+    """
 
     logs_days: Annotated[float, Field(ge=0)] = 30
     logs_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    operations: Annotated[int, Field(ge=1000)] = 10_000
 
 
 class DiskLimits(Value):

@@ -21,7 +21,8 @@ class OperationState(StrEnum):
 
     @property
     def finished(self) -> bool:
-        return self is not OperationState.RUNNING
+        """What was only planned has not even begun."""
+        return self not in (OperationState.PLANNED, OperationState.RUNNING)
 
 
 class Operation(Value):

@@ -17,7 +17,7 @@ from ..domain.ship_log import Draft, EntryKind
 from ..ports import Ports
 from .disk_space import require_space
 
-_ENDS = frozenset(OperationState) - {OperationState.PLANNED, OperationState.RUNNING}
+_ENDS = frozenset(state for state in OperationState if state.finished)
 
 
 class Record:

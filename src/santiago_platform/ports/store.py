@@ -93,6 +93,10 @@ class Transaction(Snapshot, Protocol):
 
     def save_operation(self, operation: Operation) -> None: ...
 
+    def prune_operations(self, *, keep: int, limit: int) -> int:
+        """Removes operations that have ended and whose log entries are complete, beyond the `keep` newest of them, with
+        their rollouts, journals and inboxes; at most `limit`. Returns how many: call again where it was all of them."""
+
     def add_rollout(self, rollout: Rollout) -> None:
         """Stores it and the journal's first line. Raises PlatformError(CONFLICT) where the service has an active
         rollout in that environment: held by the database, not by a look beforehand."""

@@ -15,6 +15,7 @@ from ..ports import Ports
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
+FORGOTTEN_AT_ONCE = 200  # operations in one transaction, so that nobody waits for it
 TIDY_SECONDS = 3600.0
 PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 
@@ -59,6 +60,16 @@ class DiskReconciler:
     async def _tidy(self) -> None:
         for release in await prune_releases(self._ports):
             log.info("pruned release %s of %s", release.short, release.service)
+        await self._forget_operations()
         releases = {release.digest for release in await self._ports.artifacts.list()}
         for removed in await self._ports.disk.tidy(self._ports.workspace.settings().retention, releases):
             log.info("removed %s: nothing uses it", removed)
+
+    async def _forget_operations(self) -> None:
+        keep, forgotten = self._ports.workspace.last_good_settings().retention.operations, 0
+        while count := await self._ports.store.write(
+            lambda tx: tx.prune_operations(keep=keep, limit=FORGOTTEN_AT_ONCE)
+        ):
+            forgotten += count
+        if forgotten:
+            log.info("forgot %d operations: the ship's log has them", forgotten)

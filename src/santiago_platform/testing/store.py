@@ -85,6 +85,36 @@ def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
 
 
 class StoreContract:
+    async def test_operations_that_have_ended_are_removed_beyond_the_newest_with_all_that_is_theirs(
+        self, store: Store
+    ) -> None:
+        ended = {"state": OperationState.SUCCEEDED, "logged": True}
+
+        def unit(tx: Transaction) -> None:
+            for number in range(1, 7):
+                tx.save_operation(operation(number, **ended))
+                tx.add_rollout(rollout(number, phase=Phase.SUCCEEDED))
+                tx.add_message(f"ro-{number}", message())
+            tx.save_operation(operation(0))
+            tx.add_rollout(rollout(0))
+            tx.save_operation(operation(-1, **{**ended, "logged": False}))
+
+        await store.write(unit)
+        assert await store.write(lambda tx: tx.prune_operations(keep=3, limit=2)) == 2
+        assert await store.write(lambda tx: tx.prune_operations(keep=3, limit=2)) == 1
+        assert await store.write(lambda tx: tx.prune_operations(keep=3, limit=2)) == 0
+
+        def left(view: Snapshot) -> tuple[list[str], list[int], list[int]]:
+            numbers = range(7)
+            return (
+                [o.id for o in view.operations()],
+                [n for n in numbers if view.rollout_of(f"op-{n}") and view.journal(f"ro-{n}")],
+                [n for n in numbers if view.messages(f"ro-{n}")],
+            )
+
+        names = ["op-6", "op-5", "op-4", "op-0", "op--1"]
+        assert await store.read(left) == (names, [0, 4, 5, 6], [4, 5, 6])
+
     """A subclass supplies the fixture `store`: an empty one, closed afterwards."""
 
     async def test_what_was_written_is_read_back_as_it_was(self, store: Store) -> None:

@@ -5,8 +5,10 @@ import logging
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.reconcilers.disk import TIDY_SECONDS, DiskReconciler
+from santiago_platform.testing.store import operation
 
 MIB = 1 << 20
 
@@ -62,3 +64,12 @@ async def test_the_way_down_and_back_is_in_the_ships_log(platform: FakePlatform)
         platform.disk.free_bytes = free * MIB
         await loop.pass_over()
     assert notes(platform) == ["disk.low", "disk.full", "disk.low", "disk.enough"]
+
+
+async def test_the_newest_operations_are_kept_and_the_others_forgotten(platform: FakePlatform) -> None:
+    keep = platform.workspace.current.retention.operations
+    rows = [operation(n, state=OperationState.SUCCEEDED, logged=True) for n in range(keep + 250)]
+    await platform.store.write(lambda tx: [tx.save_operation(row) for row in rows])
+    await DiskReconciler(platform.ports).pass_over()
+    left = await platform.store.read(lambda v: v.operations(limit=2 * keep))
+    assert [o.id for o in left] == [row.id for row in reversed(rows[250:])]

@@ -140,6 +140,16 @@ class _Rows:
     def save_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
+    def prune_operations(self, *, keep: int, limit: int) -> int:
+        ended = self.operations(running=False, unlogged=False, limit=keep + limit)[keep:]
+        for operation in ended:
+            del self._operations[operation.id]
+            for rollout in [r for r in self._rollouts.values() if r.operation_id == operation.id]:
+                del self._rollouts[rollout.id]
+                self._journal = [step for step in self._journal if step.rollout_id != rollout.id]
+                self._inbox = {key: message for key, message in self._inbox.items() if key[0] != rollout.id}
+        return len(ended)
+
     def add_rollout(self, rollout: Rollout) -> None:
         if rollout.id in self._rollouts:
             raise PlatformError(ErrorCode.CONFLICT, f"there is a rollout {rollout.id} already")

@@ -114,6 +114,13 @@ class Rows:
             document=_document(operation),
         )
 
+    def prune_operations(self, *, keep: int, limit: int) -> int:
+        ended = [id for (id,) in self._execute(sql.ENDED_OPERATIONS, keep=keep, limit=limit)]
+        for id in ended:
+            for statement in sql.REMOVE_OPERATION:
+                self._execute(statement, id=id)
+        return len(ended)
+
     def add_rollout(self, rollout: Rollout) -> None:
         with _one_active(rollout):
             self._execute(

@@ -74,6 +74,16 @@ TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
 
 SAVE_OPERATION = _upsert(operations, "id")
+_ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
+_oldest_last = _ended.order_by(operations.c.created_at_us.desc(), operations.c.number.desc())
+ENDED_OPERATIONS = f"{_sql(_oldest_last)} LIMIT :limit OFFSET :keep"
+_rollouts = select(rollouts.c.id).where(rollouts.c.operation_id == bindparam("id"))
+# In this order: what is found by a rollout goes before it.
+REMOVE_OPERATION = (
+    *(_sql(delete(table).where(table.c.rollout_id.in_(_rollouts))) for table in (journal, inbox)),
+    _sql(delete(rollouts).where(rollouts.c.operation_id == bindparam("id"))),
+    _sql(delete(operations).where(operations.c.id == bindparam("id"))),
+)
 ADD_ROLLOUT = _sql(_insert(rollouts))
 SAVE_ROLLOUT = _sql(
     update(rollouts)
