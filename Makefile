@@ -44,7 +44,7 @@ lint: $(STAMP) ## Style, types and layers
 	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
 
 .PHONY: chaos
-chaos: setup ## Kills things at random points of random rollouts (SEED=n ROUNDS=n)
+chaos: setup ## Breaks things at random points of random rollouts (SEED=n ROUNDS=n FAULT=words)
 	@$(BIN)/pytest -s tests/chaos
 
 .PHONY: bench
