@@ -125,6 +125,19 @@ def settled(platform: RunningPlatform) -> tuple[str, str]:
     return "", wrong
 
 
+async def served(tally: Tally) -> str:
+    """Waits until requests in a row are answered. Returns what is wrong when it gives up."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        sent, failed = tally.sent, tally.failed
+        while tally.sent < sent + 10 * CONNECTIONS and tally.failed == failed and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if tally.sent >= sent + 10 * CONNECTIONS and tally.failed == failed:
+            return ""
+        await asyncio.sleep(0.01)
+    return f"requests still fail: {tally.failures}"
+
+
 async def test_random_faults_at_random_points_of_random_rollouts(lifeline: Lifeline) -> None:
     print(f"\nSEED={SEED} ROUNDS={ROUNDS}")
     with RunningPlatform(lifeline, up=False, disk_bytes=DISK_BYTES) as platform:
@@ -163,6 +176,7 @@ async def one_round(platform: RunningPlatform, rng: random.Random, nth: int, liv
         await asyncio.to_thread(fault.do, machine)
         operation = await asyncio.to_thread(ended, platform, asked["id"])
         after, wrong = await asyncio.to_thread(settled, platform)
+        wrong = wrong or await served(tally)
     (platform.root / "services/hello/server.py").write_text(source)
     state = operation["state"] if operation else "lost"
     print(f"{told}: {state}, {tally.failed} of {tally.sent} failed, {time.monotonic() - began:.1f} s")
