@@ -133,12 +133,15 @@ def cut_ahead_log(machine: Machine) -> None:
 
 
 def fill_disk(machine: Machine) -> None:
+    """Until nothing can be written, and half the time something dies then."""
     filler = machine.layout.root / "filler"
     try:
         with filler.open("wb") as file, suppress(OSError):
             while True:
                 file.write(b"\0" * (1 << 20))
                 file.flush()
+        if machine.rng.random() < 0.5:
+            send(machine.pid(machine.some_unit()), signal.SIGKILL)
         time.sleep(machine.rng.uniform(0.5, 5))
     finally:
         filler.unlink(missing_ok=True)
@@ -257,7 +260,7 @@ FAULTS = (
     Fault("pause a logger", _pausing(lambda m: m.logger_of(m.some_unit()))),
     Fault("a corrupt xDS file", corrupt_xds),
     Fault("a write-ahead log that is cut off", cut_ahead_log, may_lose=True),
-    Fault("a full disk", fill_disk, needs_disk=True),
+    Fault("a full disk", fill_disk, may_fail=1, needs_disk=True),
     Fault("a jump of the clock", jump_clock),
     Fault("a stolen port of an instance", steal_port),
     Fault("a stolen port of a new instance", steal_next_port),

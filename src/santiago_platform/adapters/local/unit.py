@@ -1,7 +1,7 @@
 """A unit of s6 on disk: its service directory, the scripts that start and follow it, and what they leave behind.
 
 run, finish, log/run        written once, see the scripts below
-process                     `PID TICKS` of the last start
+process                     `PID TICKS` of the last start; blank while nothing was started
 deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS [CAUSE in words]
 cause                       why it is about to die, for the line of its death
 rapid                       short lives in a row
@@ -50,7 +50,12 @@ ticks_of() {{
 """
     + _REST
     + """\
-command exec 9>>lock || {{ rm -f process; exit 111; }}
+# In place where it cannot be replaced: on a full disk too, what is there can be written over.
+note() {{
+  {{ echo "$1" >process.new && mv process.new process; }} 2>/dev/null || printf '%-32s\\n' "$1" 1<>process
+}}
+forget() {{ printf '%-32s\\n' "" 1<>process; }}
+command exec 9>>lock || {{ forget; exit 111; }}
 flock 9
 if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(ticks_of "$pid")" = "$ticks" ]; then
   kill -TERM "$pid"
@@ -59,9 +64,9 @@ if {{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$ticks" ] && [ "$(tick
   kill -KILL "-$pid" 2>/dev/null
   end_rest
 fi
-rm -f process
+forget
 {over} && exit 0
-echo "$$ $(ticks_of $$)" >process.new && mv process.new process
+note "$$ $(ticks_of $$)"
 {prepare}cd {directory} || exit 111
 exec {timeout}{prefix}env -i -- {environment} {command} 9>&-
 """
@@ -83,7 +88,7 @@ start_at_once() {{
 """
     + _REST
     + """\
-{{ read -r pid ticks <process; }} 2>/dev/null && kill -KILL "-$pid" 2>/dev/null
+{{ read -r pid ticks <process; }} 2>/dev/null && [ -n "$pid" ] && kill -KILL "-$pid" 2>/dev/null
 end_rest
 {conclude}{over} && exit 125
 [ -e ../../ending ] && exit 0
@@ -188,6 +193,7 @@ class Unit:
         """Its service directory, which must not be there yet, and the directory of its logs."""
         (layout.logs / self.name).mkdir(parents=True, exist_ok=True, mode=0o700)
         (directory / "log").mkdir(parents=True, mode=0o700)
+        (directory / "process").write_text(" " * 32 + "\n")  # so that its first start needs no more of the disk
         for name, content in self.files(layout, logger).items():
             path = directory / name
             path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -99,6 +99,15 @@ def test_what_had_lived_long_is_started_at_once_and_not_after_the_second_that_s6
     assert min(took) < 0.9, took
 
 
+def test_a_start_is_known_where_no_new_file_can_be_written(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.add(Unit("cramped", SLEEP, tmp_path))
+    before = process_of(supervisor, "cramped")
+    (supervisor.directory("cramped") / "process.new").mkdir()  # in the way, as a full disk is
+    before.send(signal.SIGKILL)
+    until(lambda: supervisor.status("cramped").process not in (None, before))
+    assert process_of(supervisor, "cramped").alive
+
+
 def test_output_is_written_to_files_that_are_rotated(supervisor: Supervisor, layout: Layout, tmp_path: Path) -> None:
     lines = "i=0; while [ $i -lt 1500 ]; do echo $i $PADDING; i=$((i + 1)); done; sleep 600"
     supervisor.add(Unit("one", ("sh", "-c", lines), tmp_path, {"PADDING": "x" * 1000, "PATH": "/usr/bin:/bin"}))
