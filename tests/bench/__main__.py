@@ -12,20 +12,24 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
+from .data_plane import data_plane
 from .deploys import deploys
 from .figure import Figure, markdown, shown
+from .hundred_services import hundred_services
 from .life import memory, recovery, start
 from .load_client import ROOT
 from .machine import facts
 from .paced import paced
 from .ship_log import ship_log
 from .stage import Stage
+from .switch import switch
 from .throughput import throughput
 
 Bench = Callable[[Stage], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Bench] = {
-    bench.__name__: bench for bench in (ship_log, start, throughput, paced, deploys, recovery, memory)
+    bench.__name__: bench
+    for bench in (ship_log, start, throughput, paced, deploys, switch, data_plane, recovery, memory, hundred_services)
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: written by python -m tests.bench -->", "<!-- end of figures -->"

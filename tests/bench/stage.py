@@ -19,6 +19,7 @@ from santiago_platform.testing.running_platform import RunningPlatform
 WHERE = {"service": "hello", "environment": "production"}
 HOST = "hello.production.localhost"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stage:
@@ -66,6 +67,15 @@ def pid_of(platform: RunningPlatform, unit: str) -> int:
 
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process, in user and kernel mode, since it was started; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def post(platform: RunningPlatform, tool: str, **arguments: Any) -> dict[str, Any]:

@@ -1,22 +1,15 @@
-"""Runs wrk, a load generator in C, so that who asks does not take the processor from who answers.
-
-It comes from the distribution's package, unpacked into the user's cache as the platform's own daemons are.
-"""
+"""Runs wrk, a load generator in C, so that who asks does not take the processor from who answers."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from santiago_platform.adapters.local.binaries import cache_directory
+from .programs import program
+from .stage import cpu_seconds
 
-PACKAGES = ("wrk", "libluajit-5.1-2", "libluajit-5.1-common")
 GRACE_SECONDS = 30
 TIMEOUT_SECONDS = 20
 
@@ -92,7 +85,7 @@ def load(call: Call, port: int, server: int, connections: int, seconds: int) -> 
 
     Raises RuntimeError with the first failure's words where a call failed.
     """
-    program, environment = _program()
+    wrk = program("wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
             _SCRIPT.format(
@@ -102,49 +95,20 @@ def load(call: Call, port: int, server: int, connections: int, seconds: int) -> 
             )
         )
         script.flush()
-        before = _cpu_seconds(server)
+        before = cpu_seconds(server)
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={TIMEOUT_SECONDS}s", "-s", script.name]
         done = subprocess.run(
-            [program, *options, f"http://127.0.0.1:{port}{call.path}"],
-            env=environment,
+            [wrk.path, *options, f"http://127.0.0.1:{port}{call.path}"],
+            env=dict(wrk.environment),
             capture_output=True,
             text=True,
             timeout=seconds + GRACE_SECONDS,
             check=False,
         )
-        cpu_seconds = _cpu_seconds(server) - before
+        spent = cpu_seconds(server) - before
     if done.returncode != 0:
         raise RuntimeError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout)[-1000:]}")
     calls, microseconds, failed, p50, p95, p99, first_failure = done.stderr.split("\n", 6)
     if int(failed) or not int(calls):
         raise RuntimeError(f"{failed} of {calls} calls failed, the first one so: {first_failure}")
-    return Load(
-        int(calls), int(microseconds) / 1e6, (float(p50) / 1e3, float(p95) / 1e3, float(p99) / 1e3), cpu_seconds
-    )
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _program() -> tuple[str, dict[str, str]]:
-    """wrk and its environment, fetched where it is not on PATH."""
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-    if found := shutil.which("wrk"):
-        return found, environment
-    unpacked = cache_directory() / "wrk"
-    if not unpacked.is_dir():
-        _fetch(PACKAGES, unpacked)
-    libraries = next(unpacked.glob("usr/lib/*/libluajit*.so*")).parent
-    return str(unpacked / "usr/bin/wrk"), {**environment, "LD_LIBRARY_PATH": str(libraries)}
-
-
-def _fetch(packages: Sequence[str], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-        download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", *packages]
-        subprocess.run(download, cwd=scratch, check=True, capture_output=True)
-        for archive in Path(scratch).glob("*.deb"):
-            subprocess.run(["dpkg", "-x", str(archive), f"{scratch}/unpacked"], check=True, capture_output=True)
-        Path(scratch, "unpacked").rename(target)
+    return Load(int(calls), int(microseconds) / 1e6, (float(p50) / 1e3, float(p95) / 1e3, float(p99) / 1e3), spent)

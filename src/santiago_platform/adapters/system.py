@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letters that look like digits
@@ -40,10 +41,10 @@ class LoopActivation:
     def activate(self) -> None:
         self._event.set()
 
-    async def wait(self, timeout: float) -> None:
-        try:
+    async def wait(self, timeout: float) -> bool:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._event.wait()
-        except TimeoutError:
-            pass
+        activated = self._event.is_set()
         self._event.clear()
+        return activated

@@ -28,6 +28,13 @@ class ServerMetrics:
         self._passes = Counter(
             "santiago_reconcile_passes", "Passes of the loops.", ["loop", "outcome"], registry=self.registry
         )
+        self._pass_seconds = Histogram(
+            "santiago_reconcile_pass_seconds",
+            "Time of a pass: `rollout` over one service, `sweep` a look at all whether there is anything to do.",
+            ["loop"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
         self._job_runs = Counter(
             "santiago_job_runs",
             "Runs of jobs that no rollout waited for.",
@@ -42,9 +49,10 @@ class ServerMetrics:
         self._calls.labels(tool, outcome).inc()
         self._seconds.labels(tool).observe(seconds)
 
-    def reconciled(self, loop: str, outcome: str) -> None:
+    def reconciled(self, loop: str, outcome: str, seconds: float) -> None:
         """outcome: `ok` or `failed`."""
         self._passes.labels(loop, outcome).inc()
+        self._pass_seconds.labels(loop).observe(seconds)
 
     def job_ended(self, state: str) -> None:
         """state: of domain.job.RunState."""

@@ -9,5 +9,5 @@ class Activation(Protocol):
     def activate(self) -> None:
         """Returns at once; many activations may become one."""
 
-    async def wait(self, timeout: float) -> None:
-        """Returns after an activation since the last wait, or after `timeout` seconds."""
+    async def wait(self, timeout: float) -> bool:
+        """Returns after an activation since the last wait, or after `timeout` seconds; whether there was one."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..domain.deployment import Deployment, Version
 from ..domain.effect import claims
@@ -21,6 +23,7 @@ from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
 from ..operations.tenancy import require_quota
 from ..ports import Ports
+from ..ports.compute import InstanceStatus
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
 from .jobs import JobRuns
@@ -29,8 +32,9 @@ from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a pass that failed
+SWEEP_SECONDS = 5.0
 Key = tuple[str, str]
-CountPass = Callable[[str, str], None]
+CountPass = Callable[[str, str, float], None]
 
 
 class _OvertakenError(Exception):
@@ -47,18 +51,20 @@ class _Rows:
 class RolloutReconciler:
     """Runs every rollout and keeps every service as desired. One per daemon; the store's epoch fences a second."""
 
-    def __init__(self, ports: Ports, count_pass: CountPass = lambda _loop, _outcome: None) -> None:
-        """count_pass: told (loop, `ok` or `failed`) after each pass."""
+    def __init__(self, ports: Ports, count_pass: CountPass = lambda *_: None) -> None:
+        """count_pass: told (loop, `ok` or `failed`, how many seconds it took) after each pass."""
         self._ports = ports
         self._count_pass = count_pass
         self._runs = JobRuns(ports)
         self._convergers: dict[Key, ServiceConverger] = {}
         self._builds: dict[str, asyncio.Task[Version]] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
+        self._completing = asyncio.Lock()
 
     async def run(self) -> None:
         """Runs until it is cancelled: a loop for each service and environment, so that a slow one holds up no other."""
         loops: dict[Key, asyncio.Task[None]] = {}
+        activated, swept = False, self._ports.clock.monotonic()
         try:
             while True:
                 try:
@@ -66,16 +72,41 @@ class RolloutReconciler:
                         if key not in loops:
                             self._wakes[key] = asyncio.Event()
                             loops[key] = asyncio.create_task(self._run_one(key), name="rollouts of {}/{}".format(*key))
+                    if activated:
+                        await self._wake()
+                    if self._ports.clock.monotonic() - swept >= SWEEP_SECONDS:
+                        swept = self._ports.clock.monotonic()
+                        await self._sweep()
                     await self._complete_logs()
                 except Exception:
                     log.exception("looking for services failed")
-                await self._ports.activation.wait(IDLE_SECONDS)
-                for wake in self._wakes.values():
-                    wake.set()
+                activated = await self._ports.activation.wait(SWEEP_SECONDS)
         finally:
             for loop in loops.values():
                 loop.cancel()
             await asyncio.gather(*loops.values(), return_exceptions=True)
+
+    async def _wake(self) -> None:
+        """Those that have a rollout: nothing else changes what is desired."""
+        for rollout in await self._ports.store.read(lambda v: list(v.active_rollouts())):
+            if wake := self._wakes.get((rollout.service, rollout.environment)):
+                wake.set()
+
+    async def _sweep(self) -> None:
+        """One look at everything wakes the services that are not as a pass left them: hundreds at rest cost little."""
+        began = time.perf_counter()
+        deployments = await self._ports.store.read(lambda v: list(v.deployments()))
+        present: dict[Key, list[InstanceStatus]] = {}
+        for status in await self._ports.compute.list():
+            template = status.instance.template
+            present.setdefault((template.service, template.environment), []).append(status)
+        now = self._ports.clock.now()
+        for deployment in deployments:
+            key = deployment.service, deployment.environment
+            converger = self._convergers.get(key)
+            if converger and not await converger.rests(desired(deployment, None, now), present.get(key, [])):
+                self._wakes[key].set()
+        self._count_pass("sweep", "ok", time.perf_counter() - began)
 
     async def _run_one(self, key: Key) -> None:
         """Passes over one service; a failed pass is logged and tried again."""
@@ -94,17 +125,16 @@ class RolloutReconciler:
         return min(results, default=IDLE_SECONDS)
 
     async def _guarded(self, key: Key) -> float:
+        began, outcome, rest = time.perf_counter(), "failed", RETRY_SECONDS
         try:
             rest = await self.pass_over(*key)
+            outcome = "ok"
         except PlatformError as exc:
             log.warning("%s/%s: %s %s", *key, exc.message, exc.internal)
         except Exception:
             log.exception("%s/%s: the pass failed", *key)
-        else:
-            self._count_pass("rollout", "ok")
-            return rest
-        self._count_pass("rollout", "failed")
-        return RETRY_SECONDS
+        self._count_pass("rollout", outcome, time.perf_counter() - began)
+        return rest
 
     async def pass_over(self, service: str, environment: str) -> float:
         """Converges one service and moves its rollout as far as it goes. Returns the seconds until the next pass."""
@@ -121,7 +151,7 @@ class RolloutReconciler:
             on_trial = rollout.new.name if rollout and rollout.new and not rollout.unchanged else ""
             done = await converger.converge(want, drain_seconds=drain, on_trial=on_trial)
             if rollout is None:
-                return done.rest
+                return min(done.rest, _until_cold(rows.deployment, self._ports.clock.now()))
             seen = await self._seen(rows, rollout, done)
             after = decide(rollout, seen, rows.messages, self._ports.clock.now())
             if after is rollout:
@@ -228,14 +258,21 @@ class RolloutReconciler:
         if finished is not None:
             if task := self._builds.pop(after.id, None):
                 task.cancel()
-            await complete_operation(self._ports, finished)
+            await self._complete_log(finished)
             for release in await prune_releases(self._ports):
                 log.info("pruned release %s of %s", release.short, release.service)
 
     async def _complete_logs(self) -> None:
         """Entries of operations that finished just before a crash."""
         for operation in await self._ports.store.read(lambda v: list(v.operations(unlogged=True))):
-            await complete_operation(self._ports, operation)
+            await self._complete_log(operation)
+
+    async def _complete_log(self, operation: Operation) -> None:
+        """Once: the loop that has finished it and the one that looks for what a crash left may come together."""
+        async with self._completing:
+            stored = await self._ports.store.read(lambda v: v.operation(operation.id))
+            if stored is not None and not stored.logged:
+                await complete_operation(self._ports, stored)
 
 
 def _follow(operation: Operation, rollout: Rollout) -> Operation:
@@ -258,6 +295,13 @@ def _follow(operation: Operation, rollout: Rollout) -> Operation:
             "proof": rollout.proof,
         }
     )
+
+
+def _until_cold(deployment: Deployment, now: datetime) -> float:
+    """Seconds that a service without a rollout may be left alone: its warm version ends in time."""
+    if deployment.warm(now) is None or deployment.warm_until is None:
+        return IDLE_SECONDS
+    return min(IDLE_SECONDS, (deployment.warm_until - now).total_seconds())
 
 
 def _keys(view: Snapshot) -> list[Key]:

@@ -22,8 +22,21 @@ SETTLE_SECONDS = 0.3
 RETRY_FAILED_SECONDS = 30.0
 BUSY_SECONDS = 0.05  # between passes while something is being changed
 UNREADY_SECONDS = 0.5  # while an instance recovers by itself
-IDLE_SECONDS = 2.0
+UNSETTLED_SECONDS = 2.0  # while the proxies are not as they should be
+IDLE_SECONDS = 300.0  # of a service that is as desired: what changes of it is seen by the sweep
 ALIVE = (InstanceState.STARTING, InstanceState.READY, InstanceState.UNREADY)
+
+
+States = tuple[tuple[str, InstanceState], ...]
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What was desired and seen when nothing was left to do. route: None for a worker."""
+
+    want: Desired
+    states: States
+    route: Route | None
 
 
 @dataclass
@@ -67,13 +80,26 @@ class ServiceConverger:
         self._environment = environment
         self._left: dict[str, float] = {}
         self._failed: dict[str, float] = {}
+        self._rest: _Rest | None = None
+
+    async def rests(self, want: Desired, instances: Sequence[InstanceStatus]) -> bool:
+        """Whether all is as it was when a pass had nothing left to do, which makes another one unnecessary.
+
+        The route is handed over all the same, so that what somebody has changed of the proxies' files is mended.
+        """
+        rest = self._rest
+        if rest is None or rest.want != want or rest.states != _states(instances):
+            return False
+        if rest.route is not None:
+            await self._ports.traffic.apply(rest.route)
+        return True
 
     async def converge(self, want: Desired, *, drain_seconds: float, on_trial: str = "") -> Pass:
         """One pass. on_trial: the version that is being rolled out; where it fails it is not tried again.
 
         Raises nothing of an instance: what could not be started is in `refused`, by version.
         """
-        ports = self._ports
+        ports, self._rest = self._ports, None
         instances = await ports.compute.list(self._service, self._environment)
         route = await ports.traffic.status(self._service, self._environment)
         result = Pass(instances=instances, route=route)
@@ -89,12 +115,17 @@ class ServiceConverger:
                 await self._start(instance, result)
         kept = [present[i] for i, instance in wanted.items() if instance.template.version != on_trial and i in present]
         await self._retry_failed(kept)
-        await self._route(want, wanted, present, leaving, result)
+        wanted_route = await self._route(want, wanted, present, leaving, result)
         await self._retire(leaving, route, drain_seconds, result)
         if any(i not in present or present[i].state is InstanceState.STOPPING for i in wanted):
             result.rest = BUSY_SECONDS
         elif any(present[i].state is not InstanceState.READY for i in wanted):
             result.rest = min(result.rest, UNREADY_SECONDS)
+        routed = result.route.weights == want.weights if wanted_route else not result.route.known
+        if not routed or result.refused or result.route.error:
+            result.rest = min(result.rest, UNSETTLED_SECONDS)
+        if result.rest == IDLE_SECONDS:
+            self._rest = _Rest(want, _states(instances), wanted_route)
         return result
 
     async def _start(self, instance: Instance, result: Pass) -> None:
@@ -120,8 +151,10 @@ class ServiceConverger:
         present: dict[str, InstanceStatus],
         leaving: list[InstanceStatus],
         result: Pass,
-    ) -> None:
-        """Endpoints appear once they are ready, and stay, draining, until nothing is in flight to them."""
+    ) -> Route | None:
+        """Endpoints appear once they are ready, and stay, draining, until nothing is in flight to them.
+
+        Returns the route as it should be; None for a worker."""
         templates: dict[str, Template] = {v.name: v.template for v, _ in want.replicas}
         endpoints: dict[str, list[Endpoint]] = {name: [] for name in templates}
         for instance_id, instance in wanted.items():
@@ -139,7 +172,7 @@ class ServiceConverger:
         if not any(template.ports for template in templates.values()):
             if result.route.known:
                 await self._ports.traffic.remove(self._service, self._environment)
-            return
+            return None
         route = Route(
             service=self._service,
             environment=self._environment,
@@ -158,6 +191,7 @@ class ServiceConverger:
         )
         await self._ports.traffic.apply(route)
         result.route = await self._ports.traffic.status(self._service, self._environment)
+        return route
 
     def _drained(self, status: InstanceStatus, route: RouteStatus) -> bool:
         since = self._left.get(status.instance.id)
@@ -181,6 +215,10 @@ class ServiceConverger:
             late = now - since >= max(drain_seconds, SETTLE_SECONDS)
             if unknown or broken or late:
                 await self._ports.compute.stop(status.instance.id)
+
+
+def _states(instances: Sequence[InstanceStatus]) -> States:
+    return tuple((status.instance.id, status.state) for status in instances)
 
 
 def _endpoint(status: InstanceStatus, *, draining: bool) -> list[Endpoint]:

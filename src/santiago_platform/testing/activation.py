@@ -13,7 +13,7 @@ class ActivationContract:
     async def test_an_activation_before_the_wait_is_not_lost(self, activation: Activation) -> None:
         activation.activate()
         async with asyncio.timeout(5):
-            await activation.wait(3600)
+            assert await activation.wait(3600)
 
     async def test_an_activation_ends_a_wait(self, activation: Activation) -> None:
         waiting = asyncio.create_task(activation.wait(3600))
@@ -33,4 +33,4 @@ class ActivationContract:
 
     async def test_without_an_activation_a_wait_ends_after_its_time(self, activation: Activation) -> None:
         async with asyncio.timeout(5):
-            await activation.wait(0.01)
+            assert not await activation.wait(0.01)

@@ -138,11 +138,11 @@ class LocalArtifacts:
     async def _folder(self) -> AsyncIterator[Path]:
         """A private folder for one build, locked as long as the build lives."""
         folder, lock = await _blocking(_make_folder, self._layout)
-        try:
-            with lock:
+        with lock:  # until it is gone: another build would take it for a left-over, and remove it at the same time
+            try:
                 yield folder
-        finally:
-            await _blocking(remove_tree, folder)
+            finally:
+                await _blocking(remove_tree, folder)
 
 
 def _make_folder(layout: Layout) -> tuple[Path, ExitStack]:

@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 GIVE_UP_AFTER = 3  # rapid deaths in a row; about 3 s with the back-off between them
 FIRST_READY = "ready"  # the process that has been ready, as `PID TICKS`
-RECHECK_READY_SECONDS = 5.0
+RECHECK_READY_SECONDS = 10.0
 RECHECK_COMMAND_SECONDS = 0.25  # a process each time
 LOOK_SECONDS = 0.25  # a list waits for a look at most
-USE_SECONDS = 5.0  # between two looks at how much memory an instance uses
+USE_SECONDS = 10.0  # between two looks at how much memory an instance uses
 LIVENESS_SECONDS = 5.0
 LIVENESS_FAILURES = 3
 
@@ -149,8 +149,8 @@ class LocalCompute:
                 self._health.pop(instance_id, None)
                 self._uses.pop(instance_id, None)
 
-    def _units(self) -> Sequence[str]:
-        return [name for name in self._supervisor.names() if is_instance(name)]
+    def _units(self, beginning: str = "") -> Sequence[str]:
+        return [name for name in self._supervisor.names(beginning) if is_instance(name)]
 
     async def list(self, service: str | None = None, environment: str | None = None) -> list[InstanceStatus]:
         records = await asyncio.to_thread(self._read, service, environment)
@@ -159,16 +159,15 @@ class LocalCompute:
     def _read(self, service: str | None, environment: str | None) -> Sequence[tuple[InstanceRecord, UnitStatus]]:
         self._sweep()
         found = []
-        for name in self._units():
-            if service is not None and not name.startswith(f"{service}__{environment or ''}"):
-                continue
+        for name in self._units("" if service is None else f"{service}__{environment or ''}"):
             record, status = self._record(name), self._supervisor.status(name)
             if record is None or status.stopping:  # a step further, whoever asked for it
                 self._remove(name)
                 status = self._supervisor.status(name)
             else:
                 self._mend(name)
-            if record is None or not self._supervisor.directory(name).exists():
+            gone = status.process is None and not self._supervisor.directory(name).exists()
+            if record is None or gone:
                 continue
             template = record.instance.template
             if service in (None, template.service) and environment in (None, template.environment):
@@ -187,6 +186,8 @@ class LocalCompute:
 
     def _mend(self, name: str) -> None:
         """One that nobody supervises: a crash came between writing and linking it, or its supervisor was killed."""
+        if self._supervisor.linked(name):
+            return
         with self._changing:
             if self._supervisor.directory(name).exists():
                 self._supervisor.link(name)
@@ -254,18 +255,16 @@ class LocalCompute:
 
     async def _looked_at(self, record: InstanceRecord, process: Process) -> _Health:
         """A ready instance is looked at every few seconds: between, the proxies' own checks watch it."""
-        noted = self._supervisor.directory(record.instance.id) / FIRST_READY
         health = self._health.get(record.instance.id)
         if health is None or health.process != process:
+            noted = self._supervisor.directory(record.instance.id) / FIRST_READY
             was_ready = await asyncio.to_thread(recorded, noted) == process
             health = self._health[record.instance.id] = _Health(process, was_ready)
         runs_commands = any(c.readiness and c.readiness.command for c in record.instance.template.containers)
         unready_rest = RECHECK_COMMAND_SECONDS if runs_commands else 0.0
         since = self._clock.monotonic() - health.checked
         if health.looking is None and since >= (RECHECK_READY_SECONDS if health.ready else unready_rest):
-            health.looking = asyncio.create_task(
-                self._look(record, health, noted), name=f"look at {record.instance.id}"
-            )
+            health.looking = asyncio.create_task(self._look(record, health), name=f"look at {record.instance.id}")
         if (looking := health.looking) is not None:
             # A probe that takes long goes on beside the lists, which tell what was seen last: it holds up nobody.
             await asyncio.wait([looking], timeout=LOOK_SECONDS)
@@ -275,21 +274,23 @@ class LocalCompute:
                 looking.result()
         return health
 
-    async def _look(self, record: InstanceRecord, health: _Health, noted: Path) -> None:
+    async def _look(self, record: InstanceRecord, health: _Health) -> None:
         containers, process = record.instance.template.containers, health.process
-        problem = await self._asked(record, process, {c: c.readiness for c in containers})
+        readiness, liveness = ({c: c.readiness for c in containers}, {c: c.liveness for c in containers})
+        problem = await self._asked(record, process, readiness)
         if problem is not None and "nothing listens" in problem:
             own = self._process(record, process)
             problem += await asyncio.to_thread(_listens_elsewhere, own.pid) if own else ""
         if problem is None and not health.was_ready:
             with suppress(OSError):  # a full disk makes nothing unready; it is known until this daemon ends
+                noted = self._supervisor.directory(record.instance.id) / FIRST_READY
                 noted.write_text(f"{process.pid} {process.started_ticks}\n")
         now = self._clock.monotonic()
         health.ready, health.reason, health.checked = problem is None, problem or "", now
         health.was_ready = health.was_ready or health.ready
-        if any(c.liveness for c in containers) and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
+        if any(liveness.values()) and health.was_ready and now - health.live_checked >= LIVENESS_SECONDS:
             health.live_checked = now
-            dead = await self._asked(record, process, {c: c.liveness for c in containers})
+            dead = problem if liveness == readiness else await self._asked(record, process, liveness)
             await self._note_liveness(record.instance.id, health, dead)
 
     async def _asked(

@@ -104,20 +104,16 @@ class EnvoyTraffic:
 
     async def apply(self, route: Route) -> None:
         key = _key(route)
-        for other, known in self._wanted.items():
-            if other != key and (shared := set(known.route.hostnames) & set(route.hostnames)):
-                raise PlatformError(
-                    ErrorCode.CONFLICT,
-                    f"the host name {min(shared)} belongs to {other[0]} in {other[1]}",
-                    "give this service another host name, or remove that route first",
-                )
-        self.port(*key)
         before = self._wanted.get(key)
         if before is None or before.route != route:
+            self._refuse_shared_hostnames(route)
+            self.port(*key)
             self._wanted[key] = _Target.of(route)
-        elif key not in self._unsettled and not self._due():
+            self._unsettled.add(key)
+        elif key not in self._unsettled:
+            if self._due():
+                await self._step(unless=lambda: not self._due())
             return
-        self._unsettled.add(key)
         deadline = time.monotonic() + HAND_OVER_SECONDS
         while True:
             await self._step()
@@ -128,6 +124,15 @@ class EnvoyTraffic:
                 log.warning("%s/%s: its new clusters are not warm in every Envoy yet", *key)
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+    def _refuse_shared_hostnames(self, route: Route) -> None:
+        for other, known in self._wanted.items():
+            if other != _key(route) and (shared := set(known.route.hostnames) & set(route.hostnames)):
+                raise PlatformError(
+                    ErrorCode.CONFLICT,
+                    f"the host name {min(shared)} belongs to {other[0]} in {other[1]}",
+                    "give this service another host name, or remove that route first",
+                )
 
     async def remove(self, service: str, environment: str) -> None:
         key = (service, environment)
@@ -140,7 +145,7 @@ class EnvoyTraffic:
         key = (service, environment)
         if key in self._unsettled or self._due():
             await self._step(unless=lambda: key not in self._unsettled and not self._due())
-        views = await self._admin.look(since=time.monotonic() - FRESH_SECONDS)
+        views = await self._admin.look({key, *self._unsettled}, since=time.monotonic() - FRESH_SECONDS)
         target = self._wanted.get(key)
         current = target.clusters if target else ()
         prefix = f"{service}__{environment}__"
@@ -196,11 +201,15 @@ class EnvoyTraffic:
                 return
             await self._repair()
             await self._listen()
-            await self._hold_more()
-            views = await self._admin.look(since=time.monotonic() - FRESH_SECONDS)
+            if self._unsettled:
+                await self._hold_more()
+            looked = frozenset(self._unsettled)
+            views = await self._admin.look(looked, since=time.monotonic() - FRESH_SECONDS)
             await self._insist(views)
-            await self._publish(views)
-            await self._hold_less(views)
+            if not looked:
+                return
+            await self._publish(views, looked)
+            await self._hold_less(views, looked)
             self._unsettled = {key for key in self._unsettled if not self._settled(key)}
 
     def _due(self) -> bool:
@@ -254,17 +263,18 @@ class EnvoyTraffic:
             self._held |= added
             await self._save(("cds.json",))
 
-    async def _publish(self, views: tuple[View, ...]) -> None:
+    async def _publish(self, views: tuple[View, ...], looked: frozenset[Key]) -> None:
         """Routes whose clusters every live Envoy has take the place of those before."""
         after = {key: host for key, host in self._published.items() if key in self._wanted}
-        for key, target in self._wanted.items():
+        for key in looked & self._wanted.keys():
+            target = self._wanted[key]
             if all(cluster in view.hosts for view in views for _, cluster, _ in target.host.shares):
                 after[key] = target.host
         if after != self._published:
             self._published = after
             await self._save(("rds.json",))
 
-    async def _hold_less(self, views: tuple[View, ...]) -> None:
+    async def _hold_less(self, views: tuple[View, ...], looked: frozenset[Key]) -> None:
         """Clusters that nothing needs go, once nothing is in flight to them for a while."""
         needed = {c.name for target in self._wanted.values() for c in target.clusters}
         needed |= {cluster for host in self._published.values() for _, cluster, _ in host.shares}
@@ -273,8 +283,9 @@ class EnvoyTraffic:
         now = time.monotonic()
         quiet = {
             name
-            for name in self._held
+            for name, cluster in self._held.items()
             if name not in needed
+            and (cluster.service, cluster.environment) in looked
             and followed
             and not any(host.active for view in views for host in view.hosts.get(name, {}).values())
         }

@@ -155,9 +155,13 @@ def _cluster(cluster: Cluster) -> Json:
         "circuit_breakers": {"thresholds": [_CIRCUIT_BREAKER]},
         "health_checks": [
             {
+                # Often while it is ill. While it is well a broken connection is retried elsewhere and ejects its host,
+                # so a check looks for what hangs alone; hundreds of idle instances must cost next to nothing.
                 "timeout": "0.5s",
-                "interval": "0.5s",
+                "interval": "2s",
+                "unhealthy_interval": "0.5s",
                 "no_traffic_interval": "0.5s",
+                "no_traffic_healthy_interval": "2s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
                 **check,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cached_property
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
@@ -28,7 +29,7 @@ class InstanceRecord(Value):
     prefix: tuple[str, ...] = ()
     image: bool = False
 
-    @property
+    @cached_property
     def endpoints(self) -> dict[str, Endpoint]:
         return {
             name: Endpoint(instance=self.instance.id, host=LOOPBACK, port=port) for name, port in self.ports.items()

@@ -24,6 +24,7 @@ from .unit import Unit, UnitStatus
 RESCAN_MILLISECONDS = 5000  # mends a scan that a crash left out
 LATE_SECONDS = 3.0  # after which a removal no longer waits for what should happen by itself
 EXIT_SECONDS, KILL_SECONDS = 0.5, 5.0  # what is left may end by itself; a killed process is waited for
+TICK_NANOSECONDS = 100_000_000  # longer than between two ticks of any kernel's clock
 STOP_SENT, UNLINKED = "stop sent", "unlinked"
 
 
@@ -32,7 +33,9 @@ class Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._units, self._scan = layout.units, layout.scan
         self._tools: dict[str, Binary] = {}
+        self._statuses: dict[str, tuple[int, UnitStatus]] = {}
 
     # --- the tree -------------------------------------------------------------------------------------------
 
@@ -145,15 +148,16 @@ class Supervisor:
 
     # --- units ----------------------------------------------------------------------------------------------
 
-    def names(self) -> list[str]:
+    def names(self, beginning: str = "") -> list[str]:
         """Units that exist, linked or being taken away."""
         try:
-            return sorted(e.name for e in os.scandir(self._layout.units) if not e.name.startswith("."))
+            found = os.listdir(self._layout.units)
         except FileNotFoundError:
             return []
+        return sorted(name for name in found if name.startswith(beginning) and not name.startswith("."))
 
     def directory(self, name: str) -> Path:
-        return self._layout.units / name
+        return self._units / name
 
     def add(self, unit: Unit) -> None:
         """Makes the unit exist and run. One that exists is left as it is, but linked if a crash left it unlinked."""
@@ -161,6 +165,10 @@ class Supervisor:
         if not directory.exists():
             self._written(unit).rename(directory)
         self.link(unit.name)
+
+    def linked(self, name: str) -> bool:
+        """Whether s6-svscan is shown the unit."""
+        return os.path.islink(f"{self._scan}/{name}")
 
     def link(self, name: str) -> None:
         """Shows the unit to s6-svscan, unless it is being taken away or a supervisor has it already."""
@@ -202,7 +210,20 @@ class Supervisor:
         return differs
 
     def status(self, name: str) -> UnitStatus:
-        return UnitStatus.read(self.directory(name))
+        """While its process lives and no file of its directory comes or goes, it is as it was."""
+        directory = self.directory(name)
+        try:
+            changed = directory.stat().st_mtime_ns
+        except OSError:
+            self._statuses.pop(name, None)
+            return UnitStatus.read(directory)
+        known = self._statuses.get(name)
+        if known and known[0] == changed and known[1].process and known[1].process.alive:
+            return known[1]
+        status = UnitStatus.read(directory)
+        if abs(time.time_ns() - changed) > TICK_NANOSECONDS:  # else a change might come that has the same time
+            self._statuses[name] = changed, status
+        return status
 
     def control(self, name: str, *flags: str) -> None:
         """`s6-svc FLAGS UNIT`; a unit that nobody supervises is no error."""

@@ -18,7 +18,7 @@ from typing import Self
 from ...domain.workload import Limits
 from ..layout import WORKSPACE_VARIABLE, Layout
 from ..process import Process, recorded
-from .control_group import Enforcement, out_of_memory
+from .control_group import NOTED, Enforcement, out_of_memory
 from .unit import INSTANCE_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class MemoryWatchdog:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._in_use: dict[str, int] = {}
+        self._limits: dict[str, tuple[tuple[int, int], int | None]] = {}  # by unit, with the file's mark
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory watchdog", daemon=True)
 
@@ -88,12 +89,23 @@ class MemoryWatchdog:
 
     def _watched(self) -> Iterable[tuple[str, tuple[Process, int]]]:
         with suppress(FileNotFoundError):
-            for entry in os.scandir(self._layout.units):
-                if "__" in entry.name and not entry.name.startswith("."):
-                    limit = Enforcement.read(Path(entry.path)).watched_bytes
-                    leader = recorded(Path(entry.path, "process")) if limit is not None else None
-                    if limit is not None and leader is not None:
-                        yield entry.name, (leader, limit)
+            names = [name for name in os.listdir(self._layout.units) if "__" in name and not name.startswith(".")]
+            self._limits = {name: self._limit(name) for name in names}
+            for name, (_, limit) in self._limits.items():
+                leader = recorded(self._layout.units / name / "process") if limit is not None else None
+                if limit is not None and leader is not None:
+                    yield name, (leader, limit)
+
+    def _limit(self, name: str) -> tuple[tuple[int, int], int | None]:
+        """Read where its file is another one than before: each start of the unit writes a new one in its place."""
+        try:
+            found = os.stat(f"{self._layout.units}/{name}/{NOTED}")
+        except OSError:
+            return (0, 0), None
+        mark, known = (found.st_ino, found.st_mtime_ns), self._limits.get(name)
+        if known is not None and known[0] == mark:
+            return known
+        return mark, Enforcement.read(self._layout.units / name).watched_bytes
 
     def _members(self, unit: str, leader: Process, rows: dict[int, _Row]) -> list[_Row]:
         """Of its session, its descendants, and what has left both but bears its mark."""

@@ -108,6 +108,20 @@ def test_a_start_is_known_where_no_new_file_can_be_written(supervisor: Superviso
     assert process_of(supervisor, "cramped").alive
 
 
+def test_a_status_that_was_read_before_is_not_told_of_a_unit_that_has_changed(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TICK_NANOSECONDS", 0)
+    supervisor.add(Unit("follow", SLEEP, tmp_path))
+    before = process_of(supervisor, "follow")
+    assert supervisor.status("follow") is supervisor.status("follow")
+    before.send(signal.SIGKILL)
+    until(lambda: supervisor.status("follow").process not in (None, before))
+    assert len(supervisor.status("follow").deaths) == 1
+    supervisor.remove("follow")
+    assert supervisor.status("follow").stopping
+
+
 def test_output_is_written_to_files_that_are_rotated(supervisor: Supervisor, layout: Layout, tmp_path: Path) -> None:
     lines = "i=0; while [ $i -lt 1500 ]; do echo $i $PADDING; i=$((i + 1)); done; sleep 600"
     supervisor.add(Unit("one", ("sh", "-c", lines), tmp_path, {"PADDING": "x" * 1000, "PATH": "/usr/bin:/bin"}))
