@@ -193,8 +193,8 @@ class Unit:
         """Its service directory, which must not be there yet, and the directory of its logs."""
         (layout.logs / self.name).mkdir(parents=True, exist_ok=True, mode=0o700)
         (directory / "log").mkdir(parents=True, mode=0o700)
-        (directory / "process").write_text(" " * 32 + "\n")  # so that its first start needs no more of the disk
-        for name, content in self.files(layout, logger).items():
+        blank = {"process": " " * 32 + "\n"}  # so that its first start needs no more of the disk
+        for name, content in (blank | self.files(layout, logger)).items():
             path = directory / name
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             path.chmod(0o700 if name in ("run", "finish", "log/run") else 0o600)
