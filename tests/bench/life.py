@@ -57,7 +57,7 @@ async def recovery(stage: Stage) -> list[Figure]:
             stage.tell(f"round {number} of {ROUNDS}: killed, and answering again after {seconds[-1]:.2f} s")
     why = "; ".join(f"{count} x {words}" for words, count in tally.failures.most_common(3))
     return [
-        Figure("kill -9 of the daemon until it answers", median(seconds), "s", _spread(seconds)),
+        Figure("kill -9 of the daemon until it answers", median(seconds), "s", _spread(seconds), at_most=2),
         Figure("failed requests meanwhile", tally.failed, "", why or f"of {tally.sent:,}", at_most=0),
     ]
 
