@@ -57,6 +57,26 @@ def envoy_by_hand(folder: Path, backends: Backends) -> Iterator[Proxy]:
         yield Proxy(port, switch)
 
 
+def access_log() -> dict[str, Any]:
+    """A line of JSON for each request, as people have it who want to know what happened."""
+    fields = {
+        "time": "%START_TIME%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes": "%BYTES_SENT%",
+        "duration_ms": "%DURATION%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "upstream": "%UPSTREAM_HOST%",
+        "protocol": "%PROTOCOL%",
+        "flags": "%RESPONSE_FLAGS%",
+    }
+    kind = f"{API}.extensions.access_loggers.stream.v3.StdoutAccessLog"
+    typed = {"@type": kind, "log_format": {"json_format": fields}}
+    return {"access_log": [{"name": "envoy.access_loggers.stdout", "typed_config": typed}]}
+
+
 @contextmanager
 def envoy(folder: Path, port: int, manager: dict[str, Any], backends: Backends) -> Iterator[int]:
     """A plain Envoy: one listener, a cluster a version, and nothing that is not needed for it. Yields its pid."""

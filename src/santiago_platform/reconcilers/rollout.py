@@ -32,7 +32,7 @@ from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a pass that failed
-SWEEP_SECONDS = 5.0
+SWEEP_SECONDS = 6.0
 Key = tuple[str, str]
 CountPass = Callable[[str, str, float], None]
 

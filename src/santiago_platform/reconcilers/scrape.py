@@ -12,7 +12,7 @@ from ..ports.metrics import ScrapeTarget
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 10.0
 
 
 class ScrapeReconciler:
