@@ -13,7 +13,7 @@ from statistics import median
 from santiago_platform.adapters.layout import ENVOYS
 
 from .figure import Figure
-from .proxies import access_log, envoy, routes_to
+from .proxies import access_log, envoy, retrying_routes
 from .service_load import Measured, measure
 from .stage import Stage, cpu_seconds, pid_of, post
 from .tiny import add_tiny, free_port
@@ -40,7 +40,7 @@ async def data_plane(stage: Stage) -> list[Figure]:
     figures = []
     with ExitStack() as stack:
         folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))), free_port()
-        plain = stack.enter_context(envoy(folder, port, {**routes_to("all"), **access_log()}, {"all": instances}))
+        plain = stack.enter_context(envoy(folder, port, {**retrying_routes("all"), **access_log()}, {"all": instances}))
         ways = {
             INGRESS: Way(platform.ingress_port, tuple(pid_of(platform, name) for name in ENVOYS)),
             PLAIN: Way(port, (plain,)),

@@ -105,6 +105,19 @@ def routes_to(version: str) -> dict[str, Any]:
     return {"route_config": _routes(version)}
 
 
+def retrying_routes(version: str) -> dict[str, Any]:
+    """As `routes_to`, by weight and with a retry at another instance, as rollouts without failed requests need it."""
+    predicate = {
+        "name": "envoy.retry_host_predicates.previous_hosts",
+        "typed_config": {"@type": f"{API}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+    }
+    retry = {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 2, "retry_host_predicate": [predicate]}
+    weighted = {"clusters": [{"name": version, "weight": 100}]}
+    forward = {"match": {"prefix": "/"}, "route": {"weighted_clusters": weighted, "retry_policy": retry}}
+    virtual_host = {"name": "all", "domains": ["*"], "routes": [forward]}
+    return {"route_config": {"name": "main", "virtual_hosts": [virtual_host]}}
+
+
 def _routes(version: str) -> dict[str, Any]:
     forward = {"match": {"prefix": "/"}, "route": {"cluster": version}}
     return {
@@ -217,22 +230,24 @@ def caddy(folder: Path, backends: Backends) -> Iterator[Proxy]:
 
 @contextmanager
 def _running(folder: Path, name: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """What it says is in `folder`, which is its HOME."""
+    """What it says is in `folder`, which is its HOME; it goes by a pipe to a logger, as under any supervisor."""
     found = program(name)
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [found.path, *words],
-            env={**found.environment, "HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,  # so that its workers end with it
-        )
+        logger = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=said, start_new_session=True)
+    process = subprocess.Popen(
+        [found.path, *words],
+        env={**found.environment, "HOME": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=logger.stdin,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that its workers end with it
+    )
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        for each in (process, logger):
+            os.killpg(each.pid, signal.SIGKILL)
+            each.wait()
 
 
 DRIVEN: dict[str, Driven] = {
