@@ -39,10 +39,11 @@ class FakeTraffic:
     async def status(self, service: str, environment: str) -> RouteStatus:
         route = self._claimed.get((service, environment))
         if route is None:
-            return RouteStatus(weights={})
+            return RouteStatus(weights={}, acknowledged=self.acknowledging)
         endpoints = [(b, e) for b in route.backends for e in b.endpoints]
         return RouteStatus(
             weights=route.weights if self.acknowledging else None,
+            acknowledged=self.acknowledging,
             healthy=frozenset(e.instance for b, e in endpoints if not e.draining and b.version not in self.unhealthy),
             known=frozenset(e.instance for _, e in endpoints),
             active_requests={e.instance: self.active.get(e.instance, 0) for _, e in endpoints},

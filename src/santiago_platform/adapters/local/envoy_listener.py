@@ -14,7 +14,8 @@ from pathlib import Path
 from ...domain.environment import Tls
 from ...domain.value import Value
 from .certificate import Certificate
-from .envoy_config import FLOW_CONTROL, METADATA, ROUTES, VERSION_HEADER, Json, Key
+from .envoy_config import FLOW_CONTROL, Json, Key
+from .envoy_routes import METADATA, ROUTES, VERSION_HEADER
 
 DEFAULT_SECRET = "ingress"  # noqa: S105 - a name
 
