@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...domain.counters import Counters
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route, RouteStatus
 from ..layout import ENVOYS, Layout
 from . import envoy_files as files
 from .envoy_admin import EnvoyAdmin, File, View
 from .envoy_config import Cluster, Json, Key, clusters
+from .envoy_counters import counts, pattern
 from .envoy_listener import listeners
 from .envoy_routes import VirtualHost, routes
 
@@ -167,6 +169,10 @@ class EnvoyTraffic:
             error=error,
             address=f"127.0.0.1:{self._ports[key]}" if key in self._ports else "",
         )
+
+    async def counters(self, service: str, environment: str) -> tuple[Counters, ...]:
+        answers = await self._admin.statistics(pattern(service, environment))
+        return tuple(Counters(proxy=a.name, epoch=a.epoch, counts=counts(a.text)) for a in answers)
 
     def _followed(self, key: Key, views: tuple[View, ...]) -> list[VirtualHost | None] | None:
         """What each live Envoy follows, although by different versions of the file. None where one follows none of

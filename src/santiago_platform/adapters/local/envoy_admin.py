@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +54,15 @@ class View:
         return self.files["rds.json"].version if self.files else ""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """name: of the Envoy. epoch: of the process that answered."""
+
+    name: str
+    epoch: str
+    text: str
+
+
 class EnvoyAdmin:
     """Looks at the Envoys that live. sockets: by name. Concurrent looks share one."""
 
@@ -70,6 +81,19 @@ class EnvoyAdmin:
                 self._begun, self._views = begun, tuple(view for view in seen if view is not None)
             return self._views
 
+    async def statistics(self, pattern: str) -> tuple[Answer, ...]:
+        """Those whose names fit, as text, of each Envoy that answers; histograms by cumulative buckets."""
+        query = str(httpx2.QueryParams({"filter": pattern, "histogram_buckets": "cumulative"}))
+        answers = await asyncio.gather(*(self._answer(name, f"/stats?{query}") for name in self._sockets))
+        return tuple(answer for answer in answers if answer is not None)
+
+    async def _answer(self, name: str, path: str) -> Answer | None:
+        try:
+            response = await self._get(name, path)
+            return Answer(name, _epoch(response.extensions["network_stream"].get_extra_info("socket")), response.text)
+        except (httpx2.HTTPError, OSError):
+            return None
+
     async def close(self) -> None:
         for server in self._servers.values():
             server.close()
@@ -87,6 +111,14 @@ class EnvoyAdmin:
             return View(name=name, answers=False)
 
 
+def _epoch(connection: socket.socket) -> str:
+    """The process at the other end of a Unix socket and when it began. Raises OSError where it has ended."""
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    # Its name, in brackets, may hold anything.
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return f"{pid}-{after_name[19]}"
+
+
 def _parse(name: str, statistics: str, clusters: dict[str, Any]) -> View:
     values = dict(line.split(": ", 1) for line in statistics.splitlines() if ": " in line)
     return View(
@@ -100,7 +132,9 @@ def _parse(name: str, statistics: str, clusters: dict[str, Any]) -> View:
         },
         hosts={
             cluster["name"]: {
-                host["hostname"]: Host(healthy=_healthy(host["health_status"]), active=_active(host["stats"]))
+                host["hostname"].partition(":")[0]: Host(
+                    healthy=_healthy(host["health_status"]), active=_active(host["stats"])
+                )
                 for host in cluster.get("host_statuses", ())
             }
             for cluster in clusters.get("cluster_statuses", ())

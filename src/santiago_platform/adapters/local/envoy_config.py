@@ -106,12 +106,13 @@ def _cluster(cluster: Cluster) -> Json:
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": cluster.name,
         "alt_stat_name": cluster.statistic,
+        "track_cluster_stats": {"per_endpoint_stats": True},  # for the history of each instance
         "type": "STATIC",
         "connect_timeout": "0.25s",
         "lb_policy": "LEAST_REQUEST",
         "load_assignment": {
             "cluster_name": cluster.name,
-            "endpoints": [{"lb_endpoints": [_endpoint(e) for e in cluster.endpoints]}],
+            "endpoints": [{"lb_endpoints": [_endpoint(e, cluster) for e in cluster.endpoints]}],
         },
         # No request goes to an instance that is known to be ill, unless they all are: then a try that fails is followed
         # by one with another version, where without any try the answer would be 503.
@@ -149,11 +150,15 @@ def _cluster(cluster: Cluster) -> Json:
     }
 
 
-def _endpoint(endpoint: Endpoint) -> Json:
-    """hostname carries the instance's id, so that the admin's answers name instances."""
+def _endpoint(endpoint: Endpoint, cluster: Cluster) -> Json:
+    """hostname: the instance's id, so that the admin's answers name instances, and the cluster's digest after a colon.
+
+    Two clusters of a version may hold an instance at the same time, and have the same name in statistics: without the
+    digest their counts of it would be two values of one series.
+    """
     answer: Json = {
         "address": {"socket_address": {"address": endpoint.host, "port_value": endpoint.port}},
-        "hostname": endpoint.instance,
+        "hostname": f"{endpoint.instance}:{cluster.name.rpartition('__')[2]}",
     }
     if endpoint.health_port is not None:
         answer["health_check_config"] = {"port_value": endpoint.health_port}
