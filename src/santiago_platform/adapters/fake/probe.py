@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...domain.effect import weights_text
+from ...domain.effect import rules_text, weights_text
 from ...domain.proof import Claim, Observation
 from .compute import FakeCompute
 from .traffic import FakeTraffic
@@ -33,6 +33,8 @@ class FakeProbe:
         route = self._traffic.routes.get((service, environment))
         if kind == "route":
             return weights_text(route.weights if route else {})
+        if kind == "rules":
+            return rules_text(route.matches, route.mirror, sticky=route.sticky) if route else "none"
         if kind == "serves":
             alive = {s.instance.id for s in await self._compute.list(service, environment) if s.pid}
             serving = {
