@@ -13,7 +13,9 @@ import pytest
 
 from ..domain.route import Match, Mirror, Route, hostname, sticky_cookie
 from ..ports.traffic import Traffic
+from .connections import grpc
 from .eventually import eventually
+from .grpc import GrpcClient, GrpcUpstream
 from .traffic import ENVIRONMENT, SERVICE, Load, backend, route, seen
 from .upstream import Upstream
 
@@ -228,6 +230,26 @@ class CanaryContract:
                 assert await reader.readexactly(4) == b"ping"
             writer.close()
         assert (old.requests, new.requests, new.copies) == (1, 1, 0)
+
+    async def test_calls_of_grpc_are_matched_and_copied_too(self, traffic: Traffic, ingress: int) -> None:
+        old = await GrpcUpstream("v1", f"{SERVICE}__{ENVIRONMENT}__v1__0").start()
+        new = await GrpcUpstream("v2", f"{SERVICE}__{ENVIRONMENT}__v2__0").start()
+
+        async def copied() -> int:
+            return new.copies
+
+        try:
+            plain = route(grpc("v1", 1, old), grpc("v2", 0, new))
+            mirror = Mirror(version="v2", percent=100, all_methods=True)
+            await follow(traffic, plain.model_copy(update={"matches": (ALWAYS,), "mirror": mirror, "sticky": True}))
+            host = hostname(SERVICE, ENVIRONMENT)
+            async with GrpcClient(ingress, host) as client, GrpcClient(ingress, host, ("x-canary", "always")) as early:
+                assert [await client.version() for _ in range(3)] == ["v1"] * 3
+                assert await early.version() == "v2"
+            await eventually(copied, lambda n: n == 3)
+        finally:
+            await old.stop()
+            await new.stop()
 
     @pytest.mark.parametrize("chunked", [False, True])
     async def test_a_large_upload_does_not_wait_for_a_mirror_that_reads_nothing(
