@@ -10,6 +10,7 @@ from pathlib import Path
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
+from .adapters.evidence.files import EvidenceFiles
 from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
 from .adapters.local.backup import BackedUp, back_up
@@ -31,11 +32,13 @@ from .adapters.local.restore import Restored, restore
 from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.watchdog import MemoryWatchdog
+from .adapters.not_kept import NoApprovals, NoErrorBudget, NoIncidents
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
+from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
 from .adapters.workspace.workspace import FileWorkspace
 from .domain.errors import ErrorCode, PlatformError
@@ -119,6 +122,11 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),
                 registry=OciRegistry(artifacts, layout.state, auth_file),
+                evidence=EvidenceFiles(layout.evidence),
+                incidents=NoIncidents(),
+                error_budget=NoErrorBudget(layout.root),
+                approvals=NoApprovals(),
+                webhook=HttpWebhook(layout.root),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

@@ -48,6 +48,11 @@ class Layout:
         return self.state / "releases"
 
     @property
+    def evidence(self) -> Path:
+        """What was attested of releases: evidence/RELEASE/SHA256."""
+        return self.state / "evidence"
+
+    @property
     def builds(self) -> Path:
         """Private folders of builds that are under way; HOME of their processes lies there."""
         return self.state / "builds"

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from .errors import ErrorCode, PlatformError
+from .gates import AnyGate
 from .identity import Name
 from .quantity import ByteQuantity
 from .release import RegistryName
@@ -30,9 +31,12 @@ class ServiceSettings(Value):
 
 
 class Environment(Value):
+    """gates: what a release must pass before it is deployed here, all of them; never asked of a rollback."""
+
     platform: Annotated[str, Field(pattern="^local$")] = "local"
     defaults: ServiceSettings = ServiceSettings()
     services: dict[Name, ServiceSettings] = {}
+    gates: tuple[AnyGate, ...] = ()
 
     def settings(self, service: str) -> ServiceSettings:
         """The service's settings over the environment's defaults over the platform's own."""
@@ -49,6 +53,12 @@ class Environment(Value):
             merged.update(layer.model_dump(exclude_none=True, exclude={"variables"}))
             variables.update(layer.variables)
         return ServiceSettings.model_validate({**merged, "variables": variables})
+
+
+class Parity(Value):
+    """allowed: what may differ between environments, and why, by the name that the report gives it."""
+
+    allowed: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] = {}
 
 
 class ReleaseRetention(Value):
@@ -136,6 +146,7 @@ class Settings(Value):
     tenant: Name = "default"
     tenants: dict[Name, Tenant] = {}
     environments: dict[Name, Environment] = {"production": Environment()}
+    parity: Parity = Parity()
     releases: ReleaseRetention = ReleaseRetention()
     retention: Retention = Retention()
     disk: DiskLimits = DiskLimits()
@@ -145,6 +156,12 @@ class Settings(Value):
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""
         return next((name for name, tenant in self.tenants.items() if service in tenant.services), self.tenant)
+
+    def before(self, environment: str) -> str | None:
+        """The environment that a release passes before this one: the one that stands before it in the file."""
+        names = list(self.environments)
+        index = names.index(environment) if environment in names else 0
+        return names[index - 1] if index > 0 else None
 
     @property
     def tenant_names(self) -> frozenset[str]:

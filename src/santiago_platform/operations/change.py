@@ -82,6 +82,8 @@ async def complete_operation(ports: Ports, operation: Operation) -> None:
     opened = next((e for e in await ports.ship_log.unfinished() if e.seq == operation.log_entry), None)
     if opened is not None:
         body: dict[str, Any] = {"reason": operation.reason, "detail": list(operation.detail)}
+        if operation.gates:
+            body["gates"] = [str(answer) for answer in operation.gates]
         if operation.proof is not None:
             body["proof"] = operation.proof.model_dump(mode="json")
         await ports.ship_log.append(

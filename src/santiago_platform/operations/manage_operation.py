@@ -17,6 +17,7 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import change
+from .check_gates import require_gates_still
 from .operation_view import OperationView, view
 from .rollback_service import start_rollback
 from .tenancy import admit, of_all_tenants, require_service
@@ -50,7 +51,8 @@ async def manage_operation(
 ) -> OperationsView:
     """Does `command`. report(progress, message) is called at each step that a wait sees.
 
-    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to),
+    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to;
+    a gate that does not pass any more),
     PERMISSION_DENIED.
     """
     match command.action:
@@ -100,6 +102,7 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
         else:
             if command.action == "promote":
                 _promotable(rollout)
+                await require_gates_still(ports, rollout.operation_id)
             kind = MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT
             message = Message(
                 id=record.operation, kind=kind, by=principal.name, reason=command.reason, at=ports.clock.now()

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .activation import Activation
+from .approvals import Approvals
 from .artifacts import Artifacts
 from .clock import Clock
 from .compute import Compute
 from .disk import Disk
+from .error_budget import ErrorBudget
+from .evidence import Evidence
+from .incidents import Incidents
 from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
@@ -17,6 +21,7 @@ from .registry import Registry
 from .ship_log import ShipLog
 from .store import Store
 from .traffic import Traffic
+from .webhook import Webhook
 from .workspace import Workspace
 
 
@@ -38,14 +43,23 @@ class Ports:
     activation: Activation
     disk: Disk
     registry: Registry
+    evidence: Evidence
+    incidents: Incidents
+    error_budget: ErrorBudget
+    approvals: Approvals
+    webhook: Webhook
 
 
 __all__ = [
     "Activation",
+    "Approvals",
     "Artifacts",
     "Clock",
     "Compute",
     "Disk",
+    "ErrorBudget",
+    "Evidence",
+    "Incidents",
     "Jobs",
     "Logs",
     "Metrics",
@@ -55,5 +69,6 @@ __all__ = [
     "ShipLog",
     "Store",
     "Traffic",
+    "Webhook",
     "Workspace",
 ]

@@ -17,6 +17,7 @@ from ..domain.proof import Proof, Verdict, prove
 from ..domain.rollout import Message, MessageKind, Rollout, Seen, VersionSeen, decide, desired, progress, settle
 from ..domain.signal import LogLine
 from ..operations.change import complete_operation
+from ..operations.check_gates import require_gates_of_build
 from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
 from ..operations.tenancy import require_quota
@@ -191,6 +192,7 @@ class RolloutReconciler:
 
     async def _build(self, rollout: Rollout) -> Version:
         release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
+        await require_gates_of_build(self._ports, rollout.operation_id, release)
         version = await version_of(self._ports, release.digest, rollout.service, rollout.environment, rollout.replicas)
         settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
         await self._ports.store.read(lambda view: require_quota(view, settings, known))

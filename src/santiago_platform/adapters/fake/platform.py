@@ -7,6 +7,7 @@ from ..system import LoopActivation
 from .clock import ManualClock
 from .compute import FakeCompute
 from .disk import FakeDisk
+from .gates import FakeApprovals, FakeErrorBudget, FakeEvidence, FakeIncidents, FakeWebhook
 from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
@@ -31,6 +32,11 @@ class FakePlatform:
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     logs: FakeLogs = field(default_factory=FakeLogs)
     disk: FakeDisk = field(default_factory=FakeDisk)
+    evidence: FakeEvidence = field(default_factory=FakeEvidence)
+    incidents: FakeIncidents = field(default_factory=FakeIncidents)
+    error_budget: FakeErrorBudget = field(default_factory=FakeErrorBudget)
+    approvals: FakeApprovals = field(default_factory=FakeApprovals)
+    webhook: FakeWebhook = field(default_factory=FakeWebhook)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -51,4 +57,9 @@ class FakePlatform:
             activation=LoopActivation(),
             disk=self.disk,
             registry=self.registry,
+            evidence=self.evidence,
+            incidents=self.incidents,
+            error_budget=self.error_budget,
+            approvals=self.approvals,
+            webhook=self.webhook,
         )

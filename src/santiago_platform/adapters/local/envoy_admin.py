@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from pydantic_core import from_json
 
@@ -68,6 +69,9 @@ class EnvoyAdmin:
 
     def __init__(self, sockets: Mapping[str, Path]) -> None:
         self._servers = {name: UnixHttp(path, TIMEOUT_SECONDS) for name, path in sockets.items()}
+        # Of their own: a server answers one request at a time, and counters are asked for beside the looks.
+        self._counters = {name: UnixHttp(path, TIMEOUT_SECONDS) for name, path in sockets.items()}
+        self._asking = {name: asyncio.Lock() for name in sockets}
         self._lock = asyncio.Lock()
         self._begun = float("-inf")
         self._views: tuple[View, ...] = ()
@@ -83,19 +87,20 @@ class EnvoyAdmin:
 
     async def statistics(self, pattern: str) -> tuple[Answer, ...]:
         """Those whose names fit, as text, of each Envoy that answers; histograms by cumulative buckets."""
-        query = str(httpx2.QueryParams({"filter": pattern, "histogram_buckets": "cumulative"}))
-        answers = await asyncio.gather(*(self._answer(name, f"/stats?{query}") for name in self._sockets))
+        query = urlencode({"filter": pattern, "histogram_buckets": "cumulative"})
+        answers = await asyncio.gather(*(self._answer(name, f"/stats?{query}") for name in self._counters))
         return tuple(answer for answer in answers if answer is not None)
 
     async def _answer(self, name: str, path: str) -> Answer | None:
         try:
-            response = await self._get(name, path)
-            return Answer(name, _epoch(response.extensions["network_stream"].get_extra_info("socket")), response.text)
-        except (httpx2.HTTPError, OSError):
+            async with self._asking[name]:
+                text = await self._counters[name].get(path)
+                return Answer(name, _epoch(self._counters[name].peer), text.decode())
+        except (OSError, ValueError):
             return None
 
     async def close(self) -> None:
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._counters.values()):
             server.close()
 
     async def _view(self, name: str) -> View | None:

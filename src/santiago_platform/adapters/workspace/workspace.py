@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.gates.promotion import PromotionGate
 from ...domain.workload import Template
 from .score import is_name, read_score
 from .score_template import resolve
-from .yaml_document import LIMIT_BYTES, NAME_RULE, parse, validate
+from .yaml_document import LIMIT_BYTES, NAME_RULE, nearest, parse, validate
 
 SETTINGS_FILE = "santiago.yaml"
 DOCUMENTS = "docs/architecture"
@@ -145,6 +146,13 @@ def _settings(text: str) -> Settings:
                         f"{variable!r} cannot be an environment variable",
                         "its name must not be empty or hold `=`, and neither name nor value a NUL character",
                     )
+        for index, gate in enumerate(environment.gates):
+            if isinstance(gate, PromotionGate) and gate.after is not None and gate.after not in settings.environments:
+                raise document.error(
+                    ("environments", name, "gates", index, "after"),
+                    f"there is no environment {gate.after}",
+                    nearest(gate.after, list(settings.environments)),
+                )
     owners: dict[str, str] = {}
     for tenant, named in settings.tenants.items():
         for index, service in enumerate(named.services):

@@ -68,6 +68,7 @@ def deploy(
     promote: Annotated[str | None, typer.Option("--promote", help="What is live in this environment.")] = None,
     strategy: Annotated[Strategy | None, typer.Option(help="Else as santiago.yaml says.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, max=100, help="Else as santiago.yaml says.")] = None,
+    fixes: Annotated[str | None, typer.Option(help="The incident that it is the fix of; it is told loudly.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Stop before traffic moves, until it is promoted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     wait: Wait = False,
@@ -87,6 +88,7 @@ def deploy(
         from_environment=promote,
         strategy=strategy,
         replicas=replicas,
+        fixes=fixes,
         hold=hold or None,
         dry_run=dry_run or None,
     )
@@ -159,6 +161,8 @@ def _show(operation: dict[str, Any]) -> None:
     if operation.get("version"):
         before = f" (before: {operation['previous_version']})" if operation.get("previous_version") else ""
         console.say(f"  version {operation['version']}{before}")
+    for line in operation.get("gates", ()):
+        console.say(f"  gate: {escape(line)}")
     if operation.get("reason"):
         console.say(f"  reason: {escape(operation['reason'])}")
     for line in operation.get("detail", ()):
