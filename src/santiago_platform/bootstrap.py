@@ -19,6 +19,7 @@ from .adapters.local.compute import LocalCompute
 from .adapters.local.disk import LocalDisk
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
+from .adapters.local.flags import LocalFlags
 from .adapters.local.jobs import LocalJobs
 from .adapters.local.launcher import Launcher
 from .adapters.local.liveness import Liveness
@@ -83,7 +84,10 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         stack.enter_context(Liveness(layout, platform.supervisor))
         registry = PortRegistry(layout.root)
         traffic = EnvoyTraffic(layout, registry.claim)
-        workspace = FileWorkspace(layout.root, service_port=traffic.port)
+        flags = LocalFlags(
+            layout, platform.supervisor, addresses.flags, lambda: workspace.last_good_settings().flags.origins
+        )
+        workspace = FileWorkspace(layout.root, service_port=traffic.port, flags_url=flags.url)
         tenants = Tenants(layout, workspace.settings)
         stack.push_async_callback(traffic.close)
         metrics = PrometheusMetrics(
@@ -115,7 +119,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     layout, platform.supervisor, Launcher(layout, platform.supervisor, artifacts, tenants=tenants)
                 ),
                 traffic=traffic,
-                probe=LocalProbe(layout, addresses.ingress),
+                probe=LocalProbe(layout, addresses.ingress, addresses.flags),
                 metrics=metrics,
                 logs=FileLogs(layout),
                 clock=clock,
@@ -127,6 +131,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 error_budget=NoErrorBudget(layout.root),
                 approvals=NoApprovals(),
                 webhook=HttpWebhook(layout.root),
+                flags=flags,
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

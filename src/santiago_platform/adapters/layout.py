@@ -101,6 +101,11 @@ class Layout:
         return self.state / "alertmanager"
 
     @property
+    def flags(self) -> Path:
+        """The last good flags, the key of their change stream, and the port of their endpoint."""
+        return self.state / "flags"
+
+    @property
     def owner_token(self) -> Path:
         return self.state / "owner.token"
 

@@ -32,18 +32,25 @@ class SystemClock:
 
 
 class LoopActivation:
-    """Implements ports.activation.Activation for one waiting loop."""
+    """Implements ports.activation.Activation for the loops of one process."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._events: dict[str, asyncio.Event] = {}
+        self._activated = False
 
     def activate(self) -> None:
-        self._event.set()
+        self._activated = True
+        for event in self._events.values():
+            event.set()
 
-    async def wait(self, timeout: float) -> None:
+    async def wait(self, timeout: float, loop: str = "") -> None:
+        if loop not in self._events:
+            self._events[loop] = asyncio.Event()
+            if self._activated:
+                self._events[loop].set()
         try:
             async with asyncio.timeout(timeout):
-                await self._event.wait()
+                await self._events[loop].wait()
         except TimeoutError:
             pass
-        self._event.clear()
+        self._events[loop].clear()

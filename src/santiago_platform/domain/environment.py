@@ -136,6 +136,12 @@ class Ingress(Value):
     access_log: bool = True
 
 
+class FlagSettings(Value):
+    """origins: of web pages that may read flags beside those of this machine, as `https://app.example`; `*` for all."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")], ...] = ()
+
+
 class Settings(Value):
     """santiago.yaml, whole.
 
@@ -152,6 +158,7 @@ class Settings(Value):
     disk: DiskLimits = DiskLimits()
     addresses: Addresses = Addresses()
     ingress: Ingress = Ingress()
+    flags: FlagSettings = FlagSettings()
 
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""

@@ -9,7 +9,15 @@ READ_ACTIONS = frozenset(
     {"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs", "read_gates"}
 )
 CHANGE_ACTIONS = frozenset(
-    {"deploy_service", "manage_operation", "push_release", "release_service", "run_job", "scale_resources"}
+    {
+        "configure_flag",
+        "deploy_service",
+        "manage_operation",
+        "push_release",
+        "release_service",
+        "run_job",
+        "scale_resources",
+    }
 )
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
 ATTEST_ACTIONS = frozenset({"add_evidence"})

@@ -18,6 +18,8 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import change
 from .check_gates import require_gates_still
+from .configure_flag import KIND as FLAG_CHANGE
+from .configure_flag import FlagChange, configure_flag
 from .operation_view import OperationView, view
 from .rollback_service import start_rollback
 from .tenancy import admit, of_all_tenants, require_service
@@ -73,6 +75,11 @@ async def manage_operation(
 
 
 async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
+    if command.action == "rollback" and command.operation is not None:
+        found = await ports.store.read(lambda v: v.operation(command.operation or ""))
+        if found is not None and found.kind == FLAG_CHANGE:
+            undo = FlagChange(action="rollback", flag=found.request["flag"], operation=found.id, reason=command.reason)
+            return await _answer(ports, (await configure_flag(ports, principal, undo)).id)
     subject = command.operation or f"{command.service}/{command.environment}"
     asked = command.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, f"manage_operation.{command.action}", subject, asked) as record:

@@ -12,6 +12,7 @@ from .compute import Compute
 from .disk import Disk
 from .error_budget import ErrorBudget
 from .evidence import Evidence
+from .flags import Flags
 from .incidents import Incidents
 from .jobs import Jobs
 from .logs import Logs
@@ -48,6 +49,7 @@ class Ports:
     error_budget: ErrorBudget
     approvals: Approvals
     webhook: Webhook
+    flags: Flags
 
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "Disk",
     "ErrorBudget",
     "Evidence",
+    "Flags",
     "Incidents",
     "Jobs",
     "Logs",

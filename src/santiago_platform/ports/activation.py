@@ -9,5 +9,8 @@ class Activation(Protocol):
     def activate(self) -> None:
         """Returns at once; many activations may become one."""
 
-    async def wait(self, timeout: float) -> None:
-        """Returns after an activation since the last wait, or after `timeout` seconds."""
+    async def wait(self, timeout: float, loop: str = "") -> None:
+        """Returns after an activation since the last wait of this loop, or after `timeout` seconds.
+
+        loop: its name, where several wait: each is woken for itself.
+        """

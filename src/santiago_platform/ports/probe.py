@@ -15,6 +15,7 @@ class Probe(Protocol):
       `instances S/E VERSION`  how many live processes run that version: asked of the operating system
       `serves S/E`     the version(s) that answered real requests through the ingress, sorted, comma-separated;
                        `serves S/E h2c` where some of them may answer gRPC alone
+      `flag KEY ENVIRONMENT`  what clients read of a feature flag, as `served_as` gives: asked over OFREP
     """
 
     async def observe(self, claims: Sequence[Claim]) -> list[Observation]:

@@ -68,8 +68,7 @@ DEPLOY_SERVICE = Tool(
     title="Deploy service",
     description=(
         "Deploys exactly one of git_ref (built first), release or from_environment. Only healthy instances get "
-        "traffic; a failing version is taken back. Answers with an operation, with wait at its end. Live when it "
-        "succeeded with proof MATCH."
+        "traffic; a failing version is taken back. Answers an operation; live once it succeeded with proof MATCH."
     ),
     request=DeployCall,
     answer=OperationView,
@@ -82,10 +81,7 @@ DEPLOY_SERVICE = Tool(
 SCALE_RESOURCES = Tool(
     name="scale_resources",
     title="Scale resources",
-    description=(
-        "Sets a service's replicas in an environment, during a rollout too. Answers as deploy_service does; "
-        "done when it succeeded with proof MATCH."
-    ),
+    description=("Sets a service's replicas in an environment, during a rollout too. Answers as deploy_service does."),
     request=ScaleCall,
     answer=OperationView,
     example={"service": "web", "environment": "production", "replicas": 3, "wait": True},

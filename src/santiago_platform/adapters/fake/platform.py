@@ -7,6 +7,7 @@ from ..system import LoopActivation
 from .clock import ManualClock
 from .compute import FakeCompute
 from .disk import FakeDisk
+from .flags import FakeFlags
 from .gates import FakeApprovals, FakeErrorBudget, FakeEvidence, FakeIncidents, FakeWebhook
 from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
@@ -38,10 +39,12 @@ class FakePlatform:
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
     webhook: FakeWebhook = field(default_factory=FakeWebhook)
 
+    flags: FakeFlags = field(default_factory=FakeFlags)
+
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
         self.registry = FakeRegistry(self.artifacts)
-        self.probe = FakeProbe(self.compute, self.traffic)
+        self.probe = FakeProbe(self.compute, self.traffic, self.flags)
         self.ports = Ports(
             store=self.store,
             ship_log=self.ship_log,
@@ -62,4 +65,5 @@ class FakePlatform:
             error_budget=self.error_budget,
             approvals=self.approvals,
             webhook=self.webhook,
+            flags=self.flags,
         )

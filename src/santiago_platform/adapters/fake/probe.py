@@ -3,16 +3,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...domain.effect import rules_text, weights_text
+from ...domain.flag import served_as
 from ...domain.proof import Claim, Observation
 from .compute import FakeCompute
+from .flags import FakeFlags
 from .traffic import FakeTraffic
 
 
 class FakeProbe:
     """Looks at what the fakes really hold. blind: cannot look at anything."""
 
-    def __init__(self, compute: FakeCompute, traffic: FakeTraffic) -> None:
+    def __init__(self, compute: FakeCompute, traffic: FakeTraffic, flags: FakeFlags | None = None) -> None:
         self.blind = False
+        self._flags = flags or FakeFlags()
         self._compute = compute
         self._traffic = traffic
 
@@ -29,6 +32,8 @@ class FakeProbe:
 
     async def _look(self, subject: str) -> str:
         kind, where, *rest = subject.split(" ")
+        if kind == "flag":
+            return served_as(self._flags.served.compiled(rest[0]).get(where))
         service, environment = where.split("/")
         route = self._traffic.routes.get((service, environment))
         if kind == "route":

@@ -18,6 +18,7 @@ from ...domain.proof import Claim, Observation
 from ...domain.route import hostname, sticky_cookie
 from ..layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 from . import route_dump
+from .flag_probe import observe_flag
 
 ADMIN_TIMEOUT_SECONDS = 2.0
 SCAN_SHARED_SECONDS = 0.1
@@ -33,13 +34,15 @@ _VERSION_HEADER = "x-santiago-version"
 _GRPC = {"content-type": "application/grpc", "te": "trailers"}
 _GRPC_UNAVAILABLE = "14"
 _SUBJECT = re.compile(r"(route|rules|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
+_FLAG = re.compile(r"flag [A-Za-z0-9._-]+ [a-z0-9-]+")
 
 
 class LocalProbe:
-    """Implements ports.probe.Probe. ingress_port: where clients reach the services."""
+    """Implements ports.probe.Probe. ingress_port: where clients reach services; flags_port: where they read flags."""
 
-    def __init__(self, layout: Layout, ingress_port: int) -> None:
+    def __init__(self, layout: Layout, ingress_port: int, flags_port: int = 0) -> None:
         self._layout = layout
+        self._flags_port = flags_port
         self._ingress = f"http://127.0.0.1:{ingress_port}/"
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
@@ -50,6 +53,8 @@ class LocalProbe:
         return [observation for each in seen for observation in each]
 
     async def _observe(self, claim: Claim) -> list[Observation]:
+        if _FLAG.fullmatch(claim.subject):
+            return [await observe_flag(claim.subject, self._flags_port)]
         match = _SUBJECT.fullmatch(claim.subject)
         if match is None:
             return [Observation(subject=claim.subject, value=None, source="nobody", detail="unknown kind of subject")]
