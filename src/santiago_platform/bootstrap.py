@@ -10,6 +10,7 @@ from pathlib import Path
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
+from .adapters.evidence.files import EvidenceFiles
 from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
 from .adapters.local.backup import BackedUp, back_up
@@ -18,6 +19,7 @@ from .adapters.local.compute import LocalCompute
 from .adapters.local.disk import LocalDisk
 from .adapters.local.doctor import Finding, examine
 from .adapters.local.envoy import EnvoyTraffic
+from .adapters.local.flags import LocalFlags
 from .adapters.local.jobs import LocalJobs
 from .adapters.local.launcher import Launcher
 from .adapters.local.liveness import Liveness
@@ -30,12 +32,15 @@ from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
 from .adapters.local.restore import Restored, restore
 from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
+from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
+from .adapters.not_kept import NoApprovals, NoErrorBudget, NoIncidents
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
+from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
 from .adapters.workspace.workspace import FileWorkspace
 from .domain.errors import ErrorCode, PlatformError
@@ -80,7 +85,10 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         stack.enter_context(Liveness(layout, platform.supervisor))
         registry = PortRegistry(layout.root)
         traffic = EnvoyTraffic(layout, registry.claim)
-        workspace = FileWorkspace(layout.root, service_port=traffic.port)
+        flags = LocalFlags(
+            layout, platform.supervisor, addresses.flags, lambda: workspace.last_good_settings().flags.origins
+        )
+        workspace = FileWorkspace(layout.root, service_port=traffic.port, flags_url=flags.url)
         tenants = Tenants(layout, workspace.settings)
         stack.push_async_callback(traffic.close)
         metrics = PrometheusMetrics(
@@ -93,6 +101,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             addresses.prometheus,
         )
         stack.push_async_callback(metrics.close)
+        visitor = IngressVisitor(addresses.ingress)
+        stack.push_async_callback(visitor.close)
         yield Wired(
             ports=Ports(
                 store=store,
@@ -112,13 +122,20 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     layout, platform.supervisor, Launcher(layout, platform.supervisor, artifacts, tenants=tenants)
                 ),
                 traffic=traffic,
-                probe=LocalProbe(layout, addresses.ingress),
+                visitor=visitor,
+                probe=LocalProbe(layout, addresses.ingress, addresses.flags),
                 metrics=metrics,
                 logs=FileLogs(layout),
                 clock=clock,
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),
                 registry=OciRegistry(artifacts, layout.state, auth_file),
+                evidence=EvidenceFiles(layout.evidence),
+                incidents=NoIncidents(),
+                error_budget=NoErrorBudget(layout.root),
+                approvals=NoApprovals(),
+                webhook=HttpWebhook(layout.root),
+                flags=flags,
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

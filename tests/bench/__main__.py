@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
+from .canary import canary
 from .data_plane import data_plane
 from .deploys import deploys
 from .figure import Figure, markdown, shown
@@ -29,7 +30,19 @@ Bench = Callable[[Stage], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Bench] = {
     bench.__name__: bench
-    for bench in (ship_log, start, throughput, paced, deploys, switch, data_plane, recovery, memory, hundred_services)
+    for bench in (
+        ship_log,
+        start,
+        throughput,
+        paced,
+        deploys,
+        canary,
+        switch,
+        data_plane,
+        recovery,
+        memory,
+        hundred_services,
+    )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: written by python -m tests.bench -->", "<!-- end of figures -->"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,12 +13,14 @@ from santiago_platform.adapters.fake.observability import FakeMetrics
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.prometheus import PrometheusConfig, PrometheusMetrics, prometheus_command
+from santiago_platform.domain.counters import Counted, Histogram, buckets
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import Series, Signal
+from santiago_platform.testing import load
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.metrics import BAD_EXPRESSION, MetricsContract, target
-from santiago_platform.testing.traffic import Load, backend, followed, route, seen
+from santiago_platform.testing.traffic import IngressContract, Load, backend, followed, route, seen
 from santiago_platform.testing.upstream import Upstream
 
 
@@ -152,6 +155,73 @@ class TestPrometheusMetrics(MetricsContract):
             limit=10,
         )
         assert len(one) <= 1
+
+    async def test_the_history_has_every_request_of_every_instance_while_instances_come_and_go(
+        self,
+        metrics: PrometheusMetrics,
+        envoys: EnvoyPair,
+        envoy_traffic: EnvoyTraffic,
+        upstream: Callable[..., Awaitable[Upstream]],
+    ) -> None:
+        good, bad, late = [await upstream("v5", index) for index in range(3)]
+        bad.status = 500
+        began = time.time() // 1 - 1
+
+        async def history(version: str = "v5") -> dict[str, tuple[Counted | None, ...]]:
+            span = {"start": began, "end": time.time() // 1, "bucket_seconds": 1.0}
+            return buckets(await metrics.history("web", "production", version, **span))
+
+        async def sums() -> dict[str, tuple[int, int]]:
+            known = {i: [c for c in counts if c is not None] for i, counts in (await history()).items()}
+            return {i: (sum(c.requests for c in each), sum(c.errors for c in each)) for i, each in known.items()}
+
+        async def known(*upstreams: Upstream) -> None:
+            """From now on each is, through both Envoys."""
+            names = {u.instance for u in upstreams}
+            await eventually(history, lambda found: found.keys() == names and all(c[-1] for c in found.values()))
+
+        def wanted(*upstreams: Upstream) -> dict[str, tuple[int, int]]:
+            return {u.instance: (u.requests, u.requests if u.status == 500 else 0) for u in upstreams}
+
+        async def requests() -> None:
+            """150 or more, each of which is answered."""
+            async with load.Load(envoys.ingress_port, "web.production.localhost", pause_seconds=0) as tally:
+
+                async def sent() -> int:
+                    return tally.sent
+
+                await eventually(sent, lambda n: n >= 150)
+
+        await envoy_traffic.apply(route(backend("v5", 1, good.endpoint(), bad.endpoint())))
+        await seen(envoy_traffic, followed(2))
+        await known(good, bad)
+        await requests()
+        # A request in flight keeps the former cluster, which counts beside the one that takes its place.
+        held = asyncio.create_task(IngressContract().ask(envoys.ingress_port, path="/hold"))
+        await seen(envoy_traffic, lambda s: sum(s.active_requests.values()) == 1)
+        assert bad.requests > 0
+        await eventually(sums, lambda found: found == wanted(good, bad))
+        bad.status, failed = 200, bad.requests
+        await envoy_traffic.apply(route(backend("v5", 1, *(u.endpoint() for u in (good, bad, late)))))
+        await seen(envoy_traffic, lambda s: s.acknowledged and len(s.healthy) == 3)
+        await known(good, bad, late)
+        await requests()
+        assert late.requests > 0
+        found = await eventually(
+            sums, lambda found: found == {**wanted(good, late), bad.instance: (bad.requests, failed)}
+        )
+        for one in (good, bad):
+            one.release.set()
+        await held
+        await seen(envoy_traffic, lambda s: sum(s.active_requests.values()) == 0)
+        assert await sums() == found
+
+        async def measured() -> Histogram:
+            return await metrics.latencies("web", "production", "v5", start=began, end=time.time())
+
+        latencies = await eventually(measured, lambda h: h and h[-1][1] > 100)
+        assert [n for _, n in latencies] == sorted(n for _, n in latencies)
+        assert latencies[-1][0] == 3600.0
 
     async def test_an_instance_that_exposes_metrics_is_scraped_with_its_labels(
         self, metrics: PrometheusMetrics, upstream: Callable[..., Awaitable[Upstream]]

@@ -11,16 +11,19 @@ from santiago_platform.adapters.fake.compute import FakeCompute
 from santiago_platform.adapters.fake.probe import FakeProbe
 from santiago_platform.adapters.fake.traffic import FakeTraffic
 from santiago_platform.adapters.layout import ENVOYS, WORKSPACE_VARIABLE, Layout
+from santiago_platform.adapters.local import envoy_routes
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.probe import LocalProbe
+from santiago_platform.domain.effect import rules_text
 from santiago_platform.domain.proof import Verdict
-from santiago_platform.domain.route import Endpoint, Route
+from santiago_platform.domain.route import Endpoint, Match, Mirror, Route
 from santiago_platform.domain.workload import Instance, Template
+from santiago_platform.testing.canary import canary, follow
 from santiago_platform.testing.connections import grpc
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.grpc import GrpcUpstream
-from santiago_platform.testing.probe import WHERE, ProbeContract, claim, proof
+from santiago_platform.testing.probe import BACK, CANARY, WHERE, ProbeContract, claim, proof
 from santiago_platform.testing.traffic import backend, followed, route, seen
 from santiago_platform.testing.upstream import Upstream
 
@@ -56,6 +59,14 @@ class FakeWorld:
             backend(v, w, Endpoint(instance=endpoint.format(v), host="127.0.0.1", port=1)) for v, w in weights.items()
         ]
         await self.traffic.apply(route(*backends))
+
+    async def rule(
+        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
+    ) -> None:
+        await self.direct(v1=1, v2=0)
+        (plain,) = self.traffic.routes.values()
+        rules = {"matches": matches, "mirror": mirror, "sticky": sticky}
+        await self.traffic.apply(plain.model_copy(update=rules))
 
     async def blind(self) -> None:
         self.probe.blind = True
@@ -96,6 +107,14 @@ class LocalWorld:
             self.upstreams[version] = await self._start(version)
         await self.traffic.apply(route(*(backend(v, w, self.upstreams[v].endpoint()) for v, w in weights.items())))
         await seen(self.traffic, followed(len(weights)))
+
+    async def rule(
+        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
+    ) -> None:
+        for version in ("v1", "v2"):
+            self.upstreams[version] = await self._start(version)
+        rules = {"matches": matches, "mirror": mirror, "sticky": sticky}
+        await follow(self.traffic, canary(self.upstreams["v1"], self.upstreams["v2"], **rules))
 
     async def blind(self) -> None:
         self._blind = True
@@ -147,6 +166,45 @@ class TestLocalProbe(ProbeContract):
         found = await proof(probe, claim(f"route {WHERE}", "v2=100.0%"), claim(f"serves {WHERE}", "v2"))
         assert found.verdict is Verdict.DRIFT
         assert {e.observed for e in found.evidence} == {"v1=100.0%", "v1"}
+
+    @pytest.mark.parametrize("lie", ["value", "method", "nothing", "cookie", "share", "order", "leftover"])
+    async def test_a_writer_that_lies_about_a_rule_is_drift(
+        self, probe: LocalProbe, world: LocalWorld, monkeypatch: pytest.MonkeyPatch, lie: str
+    ) -> None:
+        mirror, claimed, applied = Mirror(version="v2", percent=50), (CANARY, BACK), (CANARY, BACK)
+        honest = vars(envoy_routes).copy()
+        match lie:
+            case "value":
+                other = Match(version="v2", header=("x-canary", "other"))
+                monkeypatch.setattr(envoy_routes, "_conditions", lambda _: honest["_conditions"](other))
+            case "method":
+                monkeypatch.setattr(
+                    envoy_routes,
+                    "_forwards",
+                    lambda host: [
+                        r for r in honest["_forwards"](host) if "GET" in str(r["match"]) or "cookie" in str(r)
+                    ],
+                )
+                claimed = applied = (CANARY,)
+            case "nothing":
+                monkeypatch.setattr(
+                    envoy_routes,
+                    "_forwards",
+                    lambda host: honest["_forwards"](host.model_copy(update={"matches": ()})),
+                )
+            case "cookie":
+                monkeypatch.setattr(envoy_routes, "_set_cookie", lambda _: honest["_set_cookie"]("other"))
+            case "share":
+                monkeypatch.setattr(
+                    envoy_routes, "_copies", lambda m, c: honest["_copies"](m.model_copy(update={"percent": 5}), c)
+                )
+            case "order":
+                monkeypatch.setattr(envoy_routes, "_forwards", lambda host: honest["_forwards"](host)[::-1])
+            case "leftover":
+                claimed = ()
+        await world.rule(matches=applied, mirror=mirror, sticky=True)
+        found = await proof(probe, claim(f"rules {WHERE}", rules_text(claimed, mirror, sticky=True)))
+        assert found.verdict is Verdict.DRIFT, found.summary()
 
     async def test_each_envoy_is_asked_and_one_that_is_down_is_left_out(
         self, probe: LocalProbe, world: LocalWorld

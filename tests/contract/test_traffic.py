@@ -17,6 +17,7 @@ from santiago_platform.adapters.layout import ENVOYS
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.envoy_process import drain
 from santiago_platform.domain.route import Endpoint
+from santiago_platform.testing.canary import CanaryContract
 from santiago_platform.testing.connections import UPLOAD_BYTES, ConnectionContract, WebSocket
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
@@ -52,7 +53,7 @@ class TestFakeTraffic(TrafficContract):
         return lambda: len(traffic.history)
 
 
-class TestEnvoyTraffic(TrafficContract, IngressContract, ConnectionContract):
+class TestEnvoyTraffic(TrafficContract, IngressContract, ConnectionContract, CanaryContract):
     @pytest.fixture
     def traffic(self, envoy_traffic: EnvoyTraffic) -> EnvoyTraffic:
         return envoy_traffic

@@ -1,7 +1,7 @@
 """The real daemon with one thing rigged, as a file in its workspace says. Run in place of it: rigged_daemon.py ROOT
 
 .santiago/rigged    `crash PHASE`: SIGKILL at the moment a rollout's row with that phase is durable; once
-                    `lie traffic` or `lie traffic compute`: these writers say done, claim so, and do nothing
+                    `lie traffic`, `lie traffic compute`, `lie flags`: these writers say done, claim so, and do nothing
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from santiago_platform import bootstrap
 from santiago_platform.adapters.fake.compute import FakeCompute
+from santiago_platform.adapters.fake.flags import FakeFlags
 from santiago_platform.adapters.fake.traffic import FakeTraffic
 from santiago_platform.entrypoints import daemon
 
@@ -47,7 +48,7 @@ async def wire(layout: Any) -> AsyncIterator[Any]:
             store = CrashingStore(wired.ports.store, rigged, what)
             wired = replace(wired, ports=replace(wired.ports, store=store))
         elif kind == "lie":
-            fakes = {"traffic": FakeTraffic(), "compute": FakeCompute()}
+            fakes = {"traffic": FakeTraffic(), "compute": FakeCompute(), "flags": FakeFlags()}
             wired = replace(wired, ports=replace(wired.ports, **{name: fakes[name] for name in what.split()}))
         yield wired
 

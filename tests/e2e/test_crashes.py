@@ -204,7 +204,8 @@ async def test_a_promotion_that_is_said_and_not_done_is_found_out(rigged: Runnin
     async with Load(rigged.ingress_port, HOST) as tally:
         await ask(rigged, "manage_operation", action="promote", **WHERE)
         lied = await ended(rigged)
-    assert lied["state"] == "rolled_back"
+    assert lied["state"] == "failed", "the rehearsal finds it out before any traffic moves"
+    assert lied["reason"].startswith("the way back could not be rehearsed")
     assert lied["proof"]["verdict"] == "DRIFT", lied["proof"]
     assert set(tally.versions) == {before}
     assert tally.failed == 0, tally.failures

@@ -48,6 +48,11 @@ class Layout:
         return self.state / "releases"
 
     @property
+    def evidence(self) -> Path:
+        """What was attested of releases: evidence/RELEASE/SHA256."""
+        return self.state / "evidence"
+
+    @property
     def builds(self) -> Path:
         """Private folders of builds that are under way; HOME of their processes lies there."""
         return self.state / "builds"
@@ -94,6 +99,11 @@ class Layout:
     @property
     def alertmanager(self) -> Path:
         return self.state / "alertmanager"
+
+    @property
+    def flags(self) -> Path:
+        """The last good flags, the key of their change stream, and the port of their endpoint."""
+        return self.state / "flags"
 
     @property
     def owner_token(self) -> Path:

@@ -33,18 +33,26 @@ class SystemClock:
 
 
 class LoopActivation:
-    """Implements ports.activation.Activation for one waiting loop."""
+    """Implements ports.activation.Activation for the loops of one process."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._events: dict[str, asyncio.Event] = {}
+        self._activated = False
 
     def activate(self) -> None:
-        self._event.set()
+        self._activated = True
+        for event in self._events.values():
+            event.set()
 
-    async def wait(self, timeout: float) -> bool:
+    async def wait(self, timeout: float, loop: str = "") -> bool:
+        if loop not in self._events:
+            self._events[loop] = asyncio.Event()
+            if self._activated:
+                self._events[loop].set()
+        event = self._events[loop]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._event.wait()
-        activated = self._event.is_set()
-        self._event.clear()
+                await event.wait()
+        activated = event.is_set()
+        event.clear()
         return activated

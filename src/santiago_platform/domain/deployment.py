@@ -8,6 +8,7 @@ from .identity import Name
 from .job import Job
 from .strategy import Strategy
 from .value import Value
+from .watch import Watch
 from .workload import Template
 
 
@@ -29,7 +30,8 @@ class Deployment(Value):
     live: gets all traffic outside a rollout. previous: kept warm until `warm_until`, so that a rollback is
     one weight change; afterwards it can still be rolled back to, with its instances started anew.
     generation: rises with each change of `live`. live_since: when another version became it, where that has jobs.
-    strategy and the times: of the rollout that made `live`; the way back takes them too.
+    strategy and the times: of the rollout that made `live`; the way back takes them too. watch: over `live`, while it
+    lasts.
     """
 
     service: Name
@@ -45,6 +47,7 @@ class Deployment(Value):
     generation: int = 0
     updated_at: datetime | None = None
     live_since: datetime | None = None
+    watch: Watch | None = None
 
     def warm(self, now: datetime) -> Version | None:
         """The previous version while it is kept warm."""
@@ -60,6 +63,7 @@ class Deployment(Value):
                 "warm_until": self.warm_until if same else keep_warm_until,
                 "generation": self.generation + 1,
                 "updated_at": now,
+                "watch": None,
                 "live_since": self.live_since if same else now if live.jobs else None,
             }
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 from .proof import Claim
 from .rollout import Desired
+from .route import Match, Mirror
 
 
 def weights_text(weights: Mapping[str, int]) -> str:
@@ -17,6 +19,24 @@ def weights_text(weights: Mapping[str, int]) -> str:
     return " ".join(shares)
 
 
+def rules_text(matches: Sequence[Match], mirror: Mirror | None, *, sticky: bool) -> str:
+    """What a route does besides its weights, as canonical text; `none` without any. Matches are in their order."""
+    rules = [match_text(m.version, header=m.header, cookie=m.cookie, query=m.query) for m in matches]
+    rules += ["sticky"] if sticky else []
+    rules += [mirror_text(mirror.version, mirror.percent, all_methods=mirror.all_methods)] if mirror else []
+    return "; ".join(rules) or "none"
+
+
+def match_text(version: str, **conditions: tuple[str, str] | None) -> str:
+    """conditions: (name, value) by kind. `VERSION if header NAME is "VALUE" and query ...`."""
+    given = [f"{kind} {c[0]} is {json.dumps(c[1])}" for kind, c in sorted(conditions.items()) if c is not None]
+    return f"{version} if {' and '.join(given)}"
+
+
+def mirror_text(version: str, percent: float, *, all_methods: bool) -> str:
+    return f"copies of {percent:g}% of {'all' if all_methods else 'safe'} requests to {version}"
+
+
 def claims(service: str, environment: str, desired: Desired) -> list[Claim]:
     """Route, instances and answers of a service, as `desired` wants them.
 
@@ -24,6 +44,8 @@ def claims(service: str, environment: str, desired: Desired) -> list[Claim]:
     """
     where = f"{service}/{environment}"
     out = [Claim(subject=f"route {where}", expected=weights_text(desired.weights))]
+    rules = rules_text(desired.matches, desired.mirror, sticky=desired.sticky)
+    out.append(Claim(subject=f"rules {where}", expected=rules))
     for version, count in desired.replicas:
         if desired.weights.get(version.name):
             out.append(Claim(subject=f"instances {where} {version.name}", expected=str(count)))

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from .canary import Canary
 from .errors import ErrorCode, PlatformError
+from .gates import AnyGate
 from .identity import Name
 from .quantity import ByteQuantity
 from .release import RegistryName
@@ -18,7 +20,10 @@ LARGEST_STOP_BYTES = 64 << 30
 
 
 class ServiceSettings(Value):
-    """What one environment says of one service; None means: as the environment's defaults."""
+    """What one environment says of one service; None means: as the environment's defaults.
+
+    watch_seconds: how long a new version is judged after it took over. canary: how strategy canary goes.
+    """
 
     replicas: Annotated[int, Field(ge=1, le=100)] | None = None
     strategy: Strategy | None = None
@@ -26,13 +31,18 @@ class ServiceSettings(Value):
     ready_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] | None = None
     stop_grace_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    watch_seconds: Annotated[float, Field(ge=0, le=7 * 86400)] | None = None
+    canary: Canary | None = None
     variables: dict[str, str] = {}
 
 
 class Environment(Value):
+    """gates: what a release must pass before it is deployed here, all of them; never asked of a rollback."""
+
     platform: Annotated[str, Field(pattern="^local$")] = "local"
     defaults: ServiceSettings = ServiceSettings()
     services: dict[Name, ServiceSettings] = {}
+    gates: tuple[AnyGate, ...] = ()
 
     def settings(self, service: str) -> ServiceSettings:
         """The service's settings over the environment's defaults over the platform's own."""
@@ -43,12 +53,19 @@ class Environment(Value):
             "ready_timeout_seconds": 60.0,
             "drain_timeout_seconds": 30.0,
             "stop_grace_seconds": 10.0,
+            "watch_seconds": 600.0,
         }
         variables: dict[str, str] = {}
         for layer in (self.defaults, self.services.get(service, ServiceSettings())):
             merged.update(layer.model_dump(exclude_none=True, exclude={"variables"}))
             variables.update(layer.variables)
         return ServiceSettings.model_validate({**merged, "variables": variables})
+
+
+class Parity(Value):
+    """allowed: what may differ between environments, and why, by the name that the report gives it."""
+
+    allowed: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] = {}
 
 
 class ReleaseRetention(Value):
@@ -126,6 +143,12 @@ class Ingress(Value):
     access_log: bool = True
 
 
+class FlagSettings(Value):
+    """origins: of web pages that may read flags beside those of this machine, as `https://app.example`; `*` for all."""
+
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")], ...] = ()
+
+
 class Settings(Value):
     """santiago.yaml, whole.
 
@@ -136,15 +159,23 @@ class Settings(Value):
     tenant: Name = "default"
     tenants: dict[Name, Tenant] = {}
     environments: dict[Name, Environment] = {"production": Environment()}
+    parity: Parity = Parity()
     releases: ReleaseRetention = ReleaseRetention()
     retention: Retention = Retention()
     disk: DiskLimits = DiskLimits()
     addresses: Addresses = Addresses()
     ingress: Ingress = Ingress()
+    flags: FlagSettings = FlagSettings()
 
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""
         return next((name for name, tenant in self.tenants.items() if service in tenant.services), self.tenant)
+
+    def before(self, environment: str) -> str | None:
+        """The environment that a release passes before this one: the one that stands before it in the file."""
+        names = list(self.environments)
+        index = names.index(environment) if environment in names else 0
+        return names[index - 1] if index > 0 else None
 
     @property
     def tenant_names(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ class Role(StrEnum):
     QA = "qa"
     PM = "pm"
     PLATFORM = "platform"
+    PIPELINE = "pipeline"  # what builds and tests without a person
     OBSERVER = "observer"
 
 

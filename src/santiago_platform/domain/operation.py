@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from .gate import Answer
 from .identity import Principal
 from .proof import Proof
 from .value import Value
@@ -29,7 +30,8 @@ class Operation(Value):
     """kind: the tool that was called. request: its typed arguments. log_entry: its entry in the ship's log.
 
     tenant: whose the service is; empty in old rows, whose caller was of it. progress: 0 to 1. reason: why it ended as
-    it did, in words. logged: its log entry is completed.
+    it did, in words. gates: what they answered before it began, or once its release was built.
+    logged: its log entry is completed.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Operation(Value):
     progress: float = 0.0
     reason: str = ""
     detail: tuple[str, ...] = ()
+    gates: tuple[Answer, ...] = ()
     proof: Proof | None = None
     created_at: datetime
     updated_at: datetime

@@ -14,7 +14,9 @@ class Phase(StrEnum):
     STOPPING = "stopping"  # recreate: the old version stops first
     STARTING = "starting"  # new instances start and become ready; no traffic moves
     HOLDING = "holding"  # ready, and waits for `promote`
+    REHEARSING = "rehearsing"  # the route is switched there and back for one header, and both ways are proven
     SHIFTING = "shifting"  # traffic moves; done when every live proxy acknowledges
+    ANALYSING = "analysing"  # canary: a step has its weight; it is waited for, and judged
     PROVING = "proving"  # probes look whether it is so
     FINISHING = "finishing"  # the post-deploy jobs run; all traffic can still go back
     RESTORING = "restoring"  # the way back: the old version is brought to its full number
@@ -41,10 +43,14 @@ DEADLINES: dict[Phase, timedelta] = {
     Phase.PREPARING: timedelta(minutes=1),
     Phase.STOPPING: timedelta(minutes=5),
     Phase.HOLDING: timedelta(hours=24),
+    Phase.REHEARSING: timedelta(seconds=15),
     Phase.SHIFTING: timedelta(seconds=30),
+    Phase.ANALYSING: timedelta(days=365),  # its steps have limits of their own
     Phase.PROVING: timedelta(seconds=8),
     Phase.FINISHING: timedelta(minutes=1),
     Phase.REVERTING: timedelta(seconds=30),
 }
 # In these the number of replicas may change: no proof is being made of another one, and nothing goes back.
-SCALABLE = frozenset({Phase.RELEASING, Phase.PREPARING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING})
+SCALABLE = frozenset({Phase.RELEASING, Phase.PREPARING, Phase.STOPPING, Phase.STARTING, Phase.HOLDING, Phase.ANALYSING})
+# In these a promotion is what somebody waits for.
+PROMOTABLE = frozenset({Phase.HOLDING, Phase.ANALYSING})

@@ -5,26 +5,43 @@ from __future__ import annotations
 from .errors import ErrorCode, PlatformError
 from .identity import Principal, Role
 
-READ_ACTIONS = frozenset({"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs"})
-CHANGE_ACTIONS = frozenset(
-    {"deploy_service", "manage_operation", "push_release", "release_service", "run_job", "scale_resources"}
+READ_ACTIONS = frozenset(
+    {"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs", "read_gates"}
 )
+CHANGE_ACTIONS = frozenset(
+    {
+        "configure_flag",
+        "deploy_service",
+        "manage_operation",
+        "push_release",
+        "release_service",
+        "run_job",
+        "scale_resources",
+    }
+)
+# Not the owner's: who deploys by any right must not be who says that it is good enough.
+ATTEST_ACTIONS = frozenset({"add_evidence"})
 OWNER_ACTIONS = frozenset({"choose_registry", "issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS,
     Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS,
     Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS,
-    Role.QA: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.QA: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
     Role.PM: READ_ACTIONS | CHANGE_ACTIONS,
     Role.ARCHITECT: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.PIPELINE: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
     Role.OBSERVER: READ_ACTIONS,
 }
 
 
+def may(role: Role, action: str) -> bool:
+    return action in _ALLOWED.get(role, frozenset())
+
+
 def authorise(principal: Principal, action: str, *, tenant: str | None = None) -> None:
     """Raises PlatformError(PERMISSION_DENIED) unless `principal` may do `action` on `tenant`'s things."""
-    if action not in _ALLOWED.get(principal.role, frozenset()):
+    if not may(principal.role, action):
         raise PlatformError(
             ErrorCode.PERMISSION_DENIED,
             f"role {principal.role} may not {action}",

@@ -1,13 +1,7 @@
-"""The rollout: what to do next, from the stored row and what is seen. Level-triggered and pure.
+"""The rollout: its row, what is told and seen of it, and what should run in each of its phases. Pure.
 
-A rollout is a row. `desired` says which versions should run and who should get traffic in its phase;
-`decide` says which phase comes next. The reconciler makes the one so and stores the other. Nothing is
-remembered between two passes but the row, so a crash anywhere is harmless.
-
-    RELEASING -> PREPARING -> STOPPING -> STARTING -> HOLDING -> SHIFTING -> PROVING -> FINISHING -> SUCCEEDED
-     git ref     jobs         recreate                 on hold      | rolling:          jobs
-                              \\ failed, aborted, late, DRIFT         next step is STARTING
-                               RESTORING -> REVERTING -> ROLLED_BACK | FAILED
+What comes next is decided in domain/rollout_decision.py. Nothing is remembered between two passes but the row, so a
+crash anywhere is harmless.
 
 Traffic is counted in `parts`: the new version gets `shifted` of them, the old version the rest.
 """
@@ -17,27 +11,40 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from .canary import Analysis, Canary
 from .deployment import Deployment, Version
 from .identity import Name
-from .job import Job, JobRun, RunState
-from .phase import DEADLINES, JOB_PHASES, ORDER, SCALABLE, Phase
-from .proof import Proof, Verdict
+from .job import Job, JobRun
+from .phase import DEADLINES, JOB_PHASES, Phase
+from .proof import Proof
+from .route import Match, Mirror
 from .strategy import Strategy
 from .value import Value
 
 SCHEMA_VERSION = 1
 
 
+# A request that has it, with the rollout's id, goes to the new version while the way back is tried.
+REHEARSAL_HEADER = "x-santiago-rehearsal"
+SYNTHETIC_HEADER = "x-santiago-synthetic"  # of the requests that the platform makes itself
+
+
 class Rollout(Value):
     """One row. epoch rises with each stored change and fences writers that lag behind.
 
     git_ref: the commit to build when `new` is not known yet. replicas: of the new version.
-    old: live when it began; None on a first deploy. runs_jobs: of the new version; not on the way to a former one.
+    old: live when it began; None on a first deploy. runs_jobs: of the new version, and the way back is rehearsed; not
+    on the way to a former one.
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
+    canary: how it goes by steps, None for the other strategies. step: the one that has its weight or gets it next.
+    analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
+    there should be. needs_somebody: only a person's word takes the step on. synthetic: the platform makes requests
+    itself. rehearsed: the route was switched to the new version for one header; now it is switched back. watch_seconds:
+    how long it is judged on after it took over.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
@@ -67,6 +74,14 @@ class Rollout(Value):
     phase_since: datetime
     reason: str = ""
     detail: tuple[str, ...] = ()
+    canary: Canary | None = None
+    step: Annotated[int, Field(ge=0)] = 0
+    analysis: Analysis | None = None
+    unready_since: datetime | None = None
+    needs_somebody: bool = False
+    synthetic: bool = False
+    rehearsed: bool = False
+    watch_seconds: float = 600.0
     undo_as: Phase = Phase.FAILED
     stranded: bool = False
     proof: Proof | None = None
@@ -75,6 +90,16 @@ class Rollout(Value):
     def unchanged(self) -> bool:
         """The new version is the one that is live: at most its number of replicas changes."""
         return self.old is not None and self.new is not None and self.old.name == self.new.name
+
+    @property
+    def stepwise(self) -> bool:
+        """It goes by the canary's steps: there is something to compare with."""
+        return self.canary is not None and self.routed and not self.unchanged
+
+    @property
+    def routed(self) -> bool:
+        """Both versions have ports: there is traffic to move, and to compare."""
+        return all(version is not None and version.template.ports for version in (self.old, self.new))
 
     def jobs(self, phase: Phase) -> tuple[Job, ...]:
         """What runs in a phase, one after the other. Jobs run once for a new version and not for more of the same."""
@@ -101,26 +126,29 @@ class MessageKind(StrEnum):
 
 
 class Message(Value):
-    """What somebody tells a rollout. by: the principal's name. replicas: of SCALE, from now on."""
+    """What somebody tells a rollout. by: the principal's name. replicas: of SCALE, from now on. step: of the canary,
+    that PROMOTE is about; None before it has begun."""
 
     id: str
     kind: MessageKind
     by: str
     reason: str = ""
     replicas: Annotated[int, Field(ge=1)] | None = None
+    step: Annotated[int, Field(ge=0)] | None = None
     at: datetime
 
 
 class VersionSeen(Value):
     """How a version's instances are. running: processes that exist, ready or not. ready: by their own probe.
 
-    healthy: by every live proxy's. failure: why it cannot become ready, when that is certain. log_tail: its last
-    log lines.
+    healthy: by every live proxy's. restarts: times that they ended by themselves. failure: why it cannot become ready,
+    when that is certain. log_tail: its last log lines.
     """
 
     running: int = 0
     ready: int = 0
     healthy: int = 0
+    restarts: int = 0
     failure: str = ""
     log_tail: tuple[str, ...] = ()
 
@@ -129,7 +157,8 @@ class Seen(Value):
     """What a pass saw. weights: acknowledged by every live proxy; None where they do not agree yet.
 
     not_ready_because: the best guess why the new version is not ready, for the reason of a time-out.
-    runs: of the rollout's jobs, those that were begun.
+    runs: of the rollout's jobs, those that were begun. analysis: with what has been looked at since the stored one.
+    gate_refusal: why no more traffic may move now.
     """
 
     old: VersionSeen = VersionSeen()
@@ -142,13 +171,20 @@ class Seen(Value):
     not_ready_because: str = ""
     proof: Proof | None = None
     runs: tuple[JobRun, ...] = ()
+    analysis: Analysis | None = None
+    gate_refusal: str = ""
 
 
 class Desired(Value):
-    """replicas: how many instances of each version should run. weights: their shares of the traffic."""
+    """replicas: how many instances of each version should run. weights: their shares of the traffic. matches, sticky,
+    mirror, retries_elsewhere: as a route has them."""
 
     replicas: tuple[tuple[Version, int], ...] = ()
     weights: dict[str, int] = {}
+    matches: tuple[Match, ...] = ()
+    sticky: bool = False
+    mirror: Mirror | None = None
+    retries_elsewhere: bool = True
 
 
 def desired(deployment: Deployment, rollout: Rollout | None, now: datetime) -> Desired:
@@ -170,11 +206,34 @@ def desired(deployment: Deployment, rollout: Rollout | None, now: datetime) -> D
         want(live, live.replicas if live else 0)
         return Desired(replicas=tuple(counts.values()), weights={live.name: 1} if live else {})
     want(rollout.old, _old_replicas(rollout))
-    want(rollout.new, _new_replicas(rollout))
-    return Desired(replicas=tuple(counts.values()), weights=_weights(rollout))
+    want(rollout.new, new_replicas(rollout))
+    return Desired(replicas=tuple(counts.values()), weights=weights_of(rollout), **_directed(rollout))
 
 
-def _weights(r: Rollout) -> dict[str, int]:
+def _directed(r: Rollout) -> dict[str, Any]:
+    """What goes elsewhere than the weights say."""
+    if r.new is None or r.phase.going_back:
+        return {}
+    if r.phase is Phase.REHEARSING and not r.rehearsed:
+        return {"matches": (Match(version=r.new.name, header=(REHEARSAL_HEADER, r.id)),)}
+    if not r.stepwise or r.canary is None or not r.moved or r.shifted >= r.parts:
+        return {}
+    asked = zip((r.new, r.old), synthetic_values(r.id), strict=True) if r.synthetic else ()
+    own = (Match(version=v.name, header=(SYNTHETIC_HEADER, value)) for v, value in asked if v is not None)
+    return {
+        "matches": (*own, *(visitors.match(r.new.name) for visitors in r.canary.visitors)),
+        "sticky": r.canary.sticky,
+        "retries_elsewhere": False,  # what fails must count as its own
+        "mirror": r.canary.mirror(r.new.name) if r.shifted == 0 else None,
+    }
+
+
+def synthetic_values(rollout_id: str) -> tuple[str, str]:
+    """What SYNTHETIC_HEADER holds for the canary and for stable."""
+    return f"{rollout_id}-canary", f"{rollout_id}-stable"
+
+
+def weights_of(r: Rollout) -> dict[str, int]:
     weights: dict[str, int] = {}
     shifted = 0 if r.phase is Phase.REVERTING else r.shifted
     if r.old is not None and shifted < r.parts:
@@ -184,16 +243,20 @@ def _weights(r: Rollout) -> dict[str, int]:
     return {next(iter(weights)): 1} if len(weights) == 1 else weights
 
 
-def _new_replicas(r: Rollout) -> int:
+def new_replicas(r: Rollout) -> int:
     if r.new is None or r.phase is Phase.PREPARING:
         return 0
     if r.phase.going_back:
         if r.strategy is Strategy.RECREATE or not r.moved:
             return 0
+        if r.stepwise and r.canary is not None:
+            return r.canary.replicas(r.step, r.new.replicas)
         rolling = r.strategy is Strategy.ROLLING
         return math.ceil(r.new.replicas * r.shifted / r.parts) if rolling else r.new.replicas
     match r.strategy:
-        case Strategy.BLUE_GREEN:
+        case Strategy.CANARY if r.stepwise and r.canary is not None:
+            return r.canary.replicas(r.step, r.new.replicas)
+        case Strategy.BLUE_GREEN | Strategy.CANARY:
             return r.new.replicas
         case Strategy.ROLLING:
             begun = min(r.parts, r.shifted + (r.phase in (Phase.STARTING, Phase.HOLDING)))
@@ -210,7 +273,7 @@ def _old_replicas(r: Rollout) -> int:
     if r.unchanged and r.phase in (Phase.SHIFTING, Phase.PROVING):
         return 0  # the same instances: from here on the new number counts
     match r.strategy:
-        case Strategy.BLUE_GREEN:
+        case Strategy.BLUE_GREEN | Strategy.CANARY:
             return r.old.replicas
         case Strategy.ROLLING:
             # One stays until the new version is proven, so that the way back starts from something.
@@ -218,194 +281,3 @@ def _old_replicas(r: Rollout) -> int:
             return max(1, math.ceil(r.old.replicas * (r.parts - acknowledged) / r.parts))
         case Strategy.RECREATE:
             return 0
-
-
-def begin(rollout: Rollout, now: datetime) -> Rollout:
-    """The rollout in the first phase after its release is known."""
-    assert rollout.new is not None  # noqa: S101 - callers hold a version
-    parts = rollout.new.replicas if rollout.strategy is Strategy.ROLLING else 1
-    first = rollout.model_copy(update={"parts": parts})
-    return _enter(first, Phase.PREPARING, now) if first.jobs(Phase.PREPARING) else _prepared(first, now)
-
-
-def _prepared(r: Rollout, now: datetime) -> Rollout:
-    stops_first = r.strategy is Strategy.RECREATE and r.old is not None and not r.unchanged
-    return _enter(r, Phase.STOPPING if stops_first else Phase.STARTING, now)
-
-
-def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
-    """The rollout as it should be stored next; the same object when there is nothing to change.
-
-    An abort comes first, then a failure that is certain, then progress, and only then the deadline: what was
-    done while nobody looked is not undone for being looked at late.
-    """
-    if rollout.phase.finished:
-        return rollout
-    if rollout.phase.going_back:
-        return _back(rollout, seen, now)
-    for message in messages:
-        if message.kind is MessageKind.ABORT:
-            why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
-            return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
-    scaled = _scaled(rollout, messages)
-    if scaled is not rollout:
-        return scaled
-    failed = _certain_failure(rollout, seen)
-    if failed is None:
-        onward = _onward(rollout, seen, messages, now)
-        if onward is not rollout or now <= rollout.deadline:
-            return onward
-        failed = _late(rollout, seen)
-    reason, detail = failed
-    disproved = rollout.model_copy(update={"proof": seen.proof})
-    return _go_back(disproved, reason, detail, now, undo_as=Phase.ROLLED_BACK if rollout.moved else Phase.FAILED)
-
-
-def _scaled(r: Rollout, messages: tuple[Message, ...]) -> Rollout:
-    """With the number of replicas that was asked for last, of both versions: the way back must carry the load too."""
-    asked = [m.replicas for m in messages if m.kind is MessageKind.SCALE and m.replicas is not None]
-    if not asked or r.phase not in SCALABLE:
-        return r
-    count = {"replicas": asked[-1]}
-    old = r.old.model_copy(update=count) if r.old else None
-    new = r.new.model_copy(update=count) if r.new else None
-    if (r.replicas, r.old, r.new) == (asked[-1], old, new):
-        return r
-    return r.model_copy(update={**count, "old": old, "new": new, "epoch": r.epoch + 1})
-
-
-def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
-    match r.phase:
-        case Phase.RELEASING if seen.released is not None:
-            return begin(r.model_copy(update={"new": seen.released}), now)
-        case Phase.PREPARING if _all_succeeded(r, seen):
-            return _prepared(r, now)
-        case Phase.STOPPING if seen.old.running == 0:
-            return _enter(r, Phase.STARTING, now)
-        case Phase.STARTING if min(seen.new.ready, seen.new.healthy) >= _new_replicas(r):
-            held = r.hold and r.shifted == 0
-            return _enter(r, Phase.HOLDING, now) if held else _shift(r, now)
-        case Phase.HOLDING if any(m.kind is MessageKind.PROMOTE for m in messages):
-            ready = min(seen.new.ready, seen.new.healthy) >= _new_replicas(r)  # it may have been scaled meanwhile
-            return _shift(r, now) if ready else r
-        case Phase.SHIFTING if seen.weights == _weights(r):
-            return _enter(r, Phase.PROVING if r.shifted >= r.parts else Phase.STARTING, now)
-        case Phase.PROVING if seen.proof is not None:
-            unverifiable = seen.proof.verdict is Verdict.UNVERIFIABLE and now > r.deadline
-            if seen.proof.verdict is Verdict.MATCH or unverifiable:
-                proven = Phase.FINISHING if r.jobs(Phase.FINISHING) else Phase.SUCCEEDED
-                return _enter(r, proven, now, proof=seen.proof)
-        case Phase.FINISHING if _all_succeeded(r, seen):
-            return _end(r, Phase.SUCCEEDED, r.proof, now)
-    return r
-
-
-def _all_succeeded(r: Rollout, seen: Seen) -> bool:
-    """Every job of the phase."""
-    done = {run.job.name for run in seen.runs if run.state is RunState.SUCCEEDED}
-    return all(job.name in done for job in r.jobs(r.phase))
-
-
-def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
-    late = now > r.deadline
-    if r.phase is Phase.RESTORING:
-        wanted = r.old.replicas if r.old else 0
-        if not late and any(run.state is RunState.RUNNING for run in seen.runs):
-            return r  # they are being stopped: whoever deploys next must not meet them
-        if late and r.old is not None and r.moved and seen.old.healthy == 0 and seen.new.healthy > 0:
-            words = (
-                f"{r.reason}; no instance of the version before is healthy, so the traffic stays where it is answered"
-            )
-            return _end(r.model_copy(update={"reason": words, "stranded": True}), Phase.FAILED, r.proof, now)
-        if late or min(seen.old.ready, seen.old.healthy) >= wanted:
-            return _enter(r, Phase.REVERTING, now)
-        return r
-    proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
-    if seen.weights == _weights(r) and proven:
-        return _end(r, r.undo_as, r.proof or seen.proof, now)
-    if late:
-        why = seen.proof.summary() if seen.proof else seen.route_error or "the proxies do not agree"
-        worse = r.model_copy(update={"reason": f"{r.reason}; the way back is not proven: {why}"})
-        return _end(worse, Phase.FAILED, seen.proof, now)
-    return r
-
-
-Failure = tuple[str, tuple[str, ...]]
-
-
-def _certain_failure(r: Rollout, seen: Seen) -> Failure | None:
-    """Why it cannot go on however long one waits, with the last log lines."""
-    if r.phase is Phase.RELEASING and seen.release_error:
-        return seen.release_error, seen.release_log
-    failed = next((run for run in seen.runs if run.state in (RunState.FAILED, RunState.STOPPED)), None)
-    if failed is not None:
-        return f"the job {failed.job.name} {failed.reason}", failed.log_tail
-    if r.phase not in (Phase.PREPARING, Phase.STOPPING) and not r.unchanged and seen.new.failure:
-        return seen.new.failure, seen.new.log_tail
-    return None
-
-
-def _late(r: Rollout, seen: Seen) -> Failure:
-    """Why a phase did not end in its time."""
-    match r.phase:
-        case Phase.RELEASING:
-            return "the release was not built in time", seen.release_log
-        case Phase.PREPARING | Phase.FINISHING:
-            return "its jobs did not end in time", ()
-        case Phase.STOPPING:
-            return "the old version did not stop in time", ()
-        case Phase.HOLDING:
-            return "nobody promoted it in time", ()
-        case Phase.SHIFTING:
-            return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
-        case Phase.PROVING:
-            why = seen.proof.summary() if seen.proof else "no probe answered"
-            return f"the effect is not as claimed: {why}", seen.new.log_tail
-        case _:
-            why = seen.not_ready_because or f"{seen.new.ready} of {_new_replicas(r)} instances are ready"
-            return f"not ready within {r.ready_timeout_seconds:g} s: {why}", seen.new.log_tail
-
-
-def _enter(r: Rollout, phase: Phase, now: datetime, **changes: object) -> Rollout:
-    return r.model_copy(update={"phase": phase, "phase_since": now, "epoch": r.epoch + 1, **changes})
-
-
-def _shift(r: Rollout, now: datetime) -> Rollout:
-    return _enter(r, Phase.SHIFTING, now, shifted=r.shifted + 1, moved=True)
-
-
-def _go_back(r: Rollout, reason: str, detail: tuple[str, ...], now: datetime, *, undo_as: Phase) -> Rollout:
-    return _enter(r, Phase.RESTORING, now, reason=reason, detail=detail, undo_as=undo_as)
-
-
-def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollout:
-    return _enter(r, phase, now, proof=proof)
-
-
-def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deployment:
-    """The deployment after a finished rollout: the new version is live, or the old one, as many as were asked for."""
-    if rollout.old is not None:
-        deployment = deployment.model_copy(update={"live": rollout.old})
-    if rollout.new is None or not (rollout.phase is Phase.SUCCEEDED or rollout.stranded):
-        return deployment
-    warm = rollout.strategy is Strategy.BLUE_GREEN and rollout.rollback_window_seconds > 0 and not rollout.stranded
-    until = now + timedelta(seconds=rollout.rollback_window_seconds) if warm else None
-    settled = deployment.after(rollout.new, now, until)
-    return settled.model_copy(
-        update={
-            "strategy": rollout.strategy,
-            "rollback_window_seconds": rollout.rollback_window_seconds,
-            "drain_timeout_seconds": rollout.drain_timeout_seconds,
-            "ready_timeout_seconds": rollout.ready_timeout_seconds,
-        }
-    )
-
-
-def progress(r: Rollout) -> float:
-    """How far it is, 0 to 1, for people who wait."""
-    if r.phase.finished:
-        return 1.0
-    if r.phase.going_back:
-        return 0.9
-    within = ORDER.index(r.phase) / len(ORDER)
-    return round((r.shifted + within) / (r.parts + 1), 3) if r.parts > 1 else round(within, 3)

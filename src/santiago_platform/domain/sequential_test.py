@@ -176,7 +176,8 @@ def dispersion(instances: Sequence[Sequence[tuple[int, int]]]) -> float:
     """How much more the errors of one version's instances vary than independent ones would; at least 1.
 
     instances: of each, by bucket, (requests, errors). Source: Pearson's chi-square over its degrees of freedom,
-    conditional on each bucket's errors. With under 100 errors in all it is at least 5: too few to tell.
+    conditional on each bucket's errors. With under 100 errors in all, or one instance, it is at least 5: too
+    few to tell.
     """
     squares = variance = 0.0
     errors = 0
@@ -189,8 +190,8 @@ def dispersion(instances: Sequence[Sequence[tuple[int, int]]]) -> float:
             share = n / requests
             squares += (x - failed * share) ** 2
             variance += failed * share * (1 - share)
-    measured = squares / variance if variance > 0 else 1.0
-    return max(1.0 if errors >= 100 else 5.0, measured)
+    measured = squares / variance if variance > 0 else 0.0
+    return max(1.0 if errors >= 100 and variance > 0 else 5.0, measured)
 
 
 def log_sum(logs: Sequence[float]) -> float:

@@ -22,10 +22,13 @@ from ..domain.identity import Principal, Role
 from ..operations.change import close_interrupted, note, note_lost
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
+from ..operations.read_flags import flag_warnings
 from ..reconcilers.disk import DiskReconciler
+from ..reconcilers.flag import FlagReconciler
 from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.schedule import ScheduleReconciler
 from ..reconcilers.scrape import ScrapeReconciler
+from ..reconcilers.watch import WatchReconciler
 from .http import LOOPBACK_HOSTS, build_app
 from .listener import check_listen, listen_tcp, listen_unix, serve
 from .metrics import ServerMetrics
@@ -63,6 +66,8 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(ScheduleReconciler(ports, metrics.job_ended).run(), name="schedule"),
                 asyncio.create_task(ScrapeReconciler(ports).run(), name="scrape"),
                 asyncio.create_task(DiskReconciler(ports).run(), name="disk"),
+                asyncio.create_task(WatchReconciler(ports).run(), name="watch"),
+                asyncio.create_task(FlagReconciler(ports).run(), name="flags"),
             ]
             try:
                 await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))
@@ -125,7 +130,7 @@ async def _status(layout: Layout, wired: Wired, lost: Sequence[str]) -> dict[str
         "addresses": wired.addresses.model_dump(),
         "units": [asdict(unit) for unit in wired.platform.units()],
         "problems": list(await _problems(wired)),
-        "warnings": [*disk.warnings, *lost, *wired.concerns()],
+        "warnings": [*disk.warnings, *lost, *wired.concerns(), *await flag_warnings(wired.ports)],
         "disk": {"level": disk.level, **disk.space.model_dump()},
         "ship_log": {"entries": head.seq, "head": head.hash},
     }

@@ -26,7 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.policy import authorise
+from ..operations.check_gates import GatesQuery, read_gates
 from ..operations.disk_space import disk_state
+from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence, list_evidence
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
@@ -116,6 +118,9 @@ class _Api:
             ("GET", "/api/jobs", self.jobs),
             ("POST", "/api/jobs", self.run_job),
             ("POST", "/api/releases/push", self.push),
+            ("GET", "/api/gates/{service}/{environment}", self.gates),
+            ("PUT", "/evidence/{digest}", self.attest),
+            ("GET", "/evidence/{digest}", self.evidence),
             ("POST", "/api/tokens", self.issue),
             ("GET", "/api/tokens", self.tokens),
             ("DELETE", "/api/tokens/{id}", self.revoke),
@@ -151,6 +156,19 @@ class _Api:
     async def push(self, request: Request) -> Response:
         asked = parse(PushRequest, await _body(request))
         return _json(render(await push_release(self._ports, _principal(request), asked)))
+
+    async def gates(self, request: Request) -> Response:
+        asked = parse(GatesQuery, {**request.query_params, **request.path_params})
+        return _json(render(await read_gates(self._ports, _principal(request), asked)))
+
+    async def attest(self, request: Request) -> Response:
+        """The body is the file itself, of any content type."""
+        asked = parse(EvidenceRequest, {**request.query_params, "release": request.path_params["digest"]})
+        content = await _content(request, EVIDENCE_BYTES)
+        return _json(render(await add_evidence(self._ports, _principal(request), asked, content)), 201)
+
+    async def evidence(self, request: Request) -> Response:
+        return _json(render(await list_evidence(self._ports, _principal(request), request.path_params["digest"])))
 
     async def issue(self, request: Request) -> Response:
         asked = parse(TokenRequest, await _body(request))
@@ -209,23 +227,29 @@ def _principal_of_context(context: ServerRequestContext[Any, Any]) -> Principal:
 
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that was sent; nothing is {}. Raises INVALID_ARGUMENT, also for what is too large or too deep."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"the body is larger than {BODY_BYTES} bytes")
+    body = await _content(request, BODY_BYTES)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise PlatformError(
             ErrorCode.INVALID_ARGUMENT, "the body is not declared as JSON", "send Content-Type: application/json"
         )
     try:
-        value = from_json(bytes(body) or b"{}", allow_inf_nan=False)
+        value = from_json(body or b"{}", allow_inf_nan=False)
     except ValueError as exc:
         raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {str(exc)[:200]}") from exc
     if not isinstance(value, dict):
         raise PlatformError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object", 'send {"argument": value}')
     return value
+
+
+async def _content(request: Request, limit: int) -> bytes:
+    """What was sent. Raises INVALID_ARGUMENT for more than `limit` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"the body is larger than {limit} bytes")
+    return bytes(body)
 
 
 def _json(text: bytes, status: int = 200) -> Response:

@@ -82,20 +82,25 @@ async def complete_operation(ports: Ports, operation: Operation) -> None:
     opened = next((e for e in await ports.ship_log.unfinished() if e.seq == operation.log_entry), None)
     if opened is not None:
         body: dict[str, Any] = {"reason": operation.reason, "detail": list(operation.detail)}
+        if operation.gates:
+            body["gates"] = [str(answer) for answer in operation.gates]
         if operation.proof is not None:
             body["proof"] = operation.proof.model_dump(mode="json")
-        await ports.ship_log.append(
-            _draft(
-                EntryKind.COMPLETED,
-                opened.action,
-                operation.principal,
-                of=opened.seq,
-                operation=operation.id,
-                subject=opened.subject,
-                outcome=operation.state,
-                body=body,
-            )
+        completion = _draft(
+            EntryKind.COMPLETED,
+            opened.action,
+            operation.principal,
+            of=opened.seq,
+            operation=operation.id,
+            subject=opened.subject,
+            outcome=operation.state,
+            body=body,
         )
+        try:
+            await ports.ship_log.append(completion)
+        except PlatformError as exc:
+            if exc.code is not ErrorCode.INVALID_ARGUMENT:  # another loop was first
+                raise
     logged = operation.model_copy(update={"logged": True})
     await ports.store.write(lambda tx: tx.save_operation(logged))
 

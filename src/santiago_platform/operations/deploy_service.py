@@ -6,18 +6,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..domain.canary import Canary
 from ..domain.deployment import Deployment, Version
 from ..domain.environment import ServiceSettings, Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
-from ..domain.rollout import Rollout, begin
+from ..domain.release import Release
+from ..domain.rollout import Rollout
+from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import change
+from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render
 from .tenancy import admit, require_disk, require_quota, require_service
 
@@ -28,6 +32,7 @@ class DeployRequest(Value):
     """Exactly one of release (a digest, or 12 or more of its hex digits), git_ref and from_environment (promotes
     the release that is live there). None elsewhere means: as santiago.yaml says.
 
+    fixes: the incident that this is the fix of, which gates that make an exception for fixes let pass, loudly.
     hold: stop before traffic moves, and wait for promote. dry_run: only say what would be done.
     """
 
@@ -38,6 +43,7 @@ class DeployRequest(Value):
     from_environment: Name | None = None
     strategy: Strategy | None = None
     replicas: Annotated[int, Field(ge=1, le=100)] | None = None
+    fixes: Fixes | None = None
     hold: bool = False
     dry_run: bool = False
 
@@ -46,8 +52,9 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     """Stores the desired state and returns at once; the rollout's loop does the rest.
 
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
-    active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (its tenant cannot be
-    kept apart here, or its memory cannot be counted; its release has a base image, and no container can run here).
+    active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (a gate does not pass,
+    its tenant cannot be kept apart here, or its memory cannot be counted; its release has a base image, and no
+    container can run here).
     """
     if request.dry_run:
         return render(*await _plan(ports, principal, request, operation_id="dry-run", log_entry=0))
@@ -100,6 +107,11 @@ async def _plan(
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     replicas = request.replicas or service_settings.replicas or 1
     commit, version = await _what(ports, request, replicas)
+    release = await _built(ports, request.service, commit, version)
+    by_canary = release if service_settings.strategy is Strategy.CANARY else None
+    if by_canary and await was_live(ports, request.service, request.environment, by_canary.digest):
+        # It has been judged there: who goes back to it wants it now.
+        service_settings = service_settings.model_copy(update={"strategy": Strategy.BLUE_GREEN})
     rollout = _rollout(ports, request, service_settings, operation_id, tenant).model_copy(
         update={
             "old": deployment.live if deployment else None,
@@ -126,20 +138,28 @@ async def _plan(
         updated_at=rollout.started_at,
         log_entry=log_entry,
     )
-    return operation, rollout
+    if request.dry_run:
+        subject = Subject(
+            service=request.service, environment=request.environment, release=release, fixes=request.fixes or ""
+        )
+        return operation.model_copy(update={"gates": await check_gates(ports, settings, subject)}), rollout
+    return await require_gates(ports, settings, operation, release), rollout
 
 
 def _rollout(
     ports: Ports, request: DeployRequest, settings: ServiceSettings, operation_id: str, tenant: str
 ) -> Rollout:
     now = ports.clock.now()
+    strategy = request.strategy or settings.strategy or Strategy.BLUE_GREEN
     return Rollout(
         id=ports.clock.new_id("ro"),
         operation_id=operation_id,
         service=request.service,
         environment=request.environment,
         tenant=tenant,
-        strategy=request.strategy or settings.strategy or Strategy.BLUE_GREEN,
+        strategy=strategy,
+        canary=(settings.canary or Canary()) if strategy is Strategy.CANARY else None,
+        watch_seconds=_or(settings.watch_seconds, 600.0),
         hold=request.hold,
         runs_jobs=True,
         phase=Phase.RELEASING,
@@ -179,6 +199,13 @@ async def _what(ports: Ports, request: DeployRequest, replicas: int) -> tuple[st
     if not (await ports.artifacts.get(digest)).local_only:
         await ports.compute.admit_images()
     return None, await version_of(ports, digest, request.service, request.environment, replicas)
+
+
+async def _built(ports: Ports, service: str, commit: str | None, version: Version | None) -> Release | None:
+    """The release that is to be deployed, where it is built already."""
+    if version is not None:
+        return await ports.artifacts.get(version.template.release)
+    return next((release for release in await ports.artifacts.list(service) if release.commit == commit), None)
 
 
 async def _live_release(ports: Ports, request: DeployRequest) -> str:

@@ -10,13 +10,16 @@ from pydantic import Field
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
-from ..domain.phase import Phase
+from ..domain.phase import PROMOTABLE, Phase
 from ..domain.policy import authorise
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import change
+from .check_gates import require_gates_still
+from .configure_flag import KIND as FLAG_CHANGE
+from .configure_flag import FlagChange, configure_flag
 from .operation_view import OperationView, view
 from .rollback_service import start_rollback
 from .tenancy import admit, of_all_tenants, require_service
@@ -50,7 +53,8 @@ async def manage_operation(
 ) -> OperationsView:
     """Does `command`. report(progress, message) is called at each step that a wait sees.
 
-    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to),
+    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to;
+    a gate that does not pass any more),
     PERMISSION_DENIED.
     """
     match command.action:
@@ -71,6 +75,11 @@ async def manage_operation(
 
 
 async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
+    if command.action == "rollback" and command.operation is not None:
+        found = await ports.store.read(lambda v: v.operation(command.operation or ""))
+        if found is not None and found.kind == FLAG_CHANGE:
+            undo = FlagChange(action="rollback", flag=found.request["flag"], operation=found.id, reason=command.reason)
+            return await _answer(ports, (await configure_flag(ports, principal, undo)).id)
     subject = command.operation or f"{command.service}/{command.environment}"
     asked = command.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, f"manage_operation.{command.action}", subject, asked) as record:
@@ -100,9 +109,15 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
         else:
             if command.action == "promote":
                 _promotable(rollout)
+                await require_gates_still(ports, rollout.operation_id)
             kind = MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT
             message = Message(
-                id=record.operation, kind=kind, by=principal.name, reason=command.reason, at=ports.clock.now()
+                id=record.operation,
+                kind=kind,
+                by=principal.name,
+                reason=command.reason,
+                step=rollout.step if rollout.phase is Phase.ANALYSING else None,
+                at=ports.clock.now(),
             )
             target = rollout.id
 
@@ -129,11 +144,12 @@ def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:
 
 
 def _promotable(rollout: Rollout) -> None:
-    if not rollout.hold or rollout.moved or rollout.phase.going_back:
+    waits = rollout.phase is Phase.ANALYSING or (rollout.hold and not rollout.moved)
+    if not waits or rollout.phase.going_back:
         raise PlatformError(
             ErrorCode.FAILED_PRECONDITION,
             f"operation {rollout.operation_id} does not wait for a promotion: it is {rollout.phase}",
-            "deploy_service with hold waits before traffic moves",
+            "deploy_service with hold waits before traffic moves, and a canary while it is analysing a step",
         )
 
 
@@ -218,10 +234,11 @@ async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report:
         operation = await ports.store.read(lambda v: v.operation(operation_id))
         if operation is None or (operation.state is not OperationState.RUNNING and operation.logged):
             break
-        if report is not None and operation.phase != told:
-            told = operation.phase
+        words = f"{operation.phase}, {operation.reason}" if operation.phase == Phase.ANALYSING else operation.phase
+        if report is not None and words != told:
+            told = words
             await report(operation.progress, f"{operation.service}/{operation.environment}: {told}")
-        if operation.phase == Phase.HOLDING and not await ports.store.read(lambda v: _is_told(v, operation_id)):
+        if operation.phase in PROMOTABLE and await ports.store.read(lambda v: _is_held(v, operation_id)):
             break
         left = until - ports.clock.monotonic()
         if left <= 0:
@@ -230,7 +247,8 @@ async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report:
     return await _answer(ports, operation_id)
 
 
-def _is_told(view: Snapshot, operation_id: str) -> bool:
-    """Whether somebody has told a held rollout what to do, and it has not done it yet."""
+def _is_held(view: Snapshot, operation_id: str) -> bool:
+    """Whether a rollout waits for a person, and nobody has told it what to do yet."""
     rollout = view.rollout_of(operation_id)
-    return rollout is not None and bool(view.messages(rollout.id))
+    waits = rollout is not None and (rollout.phase is Phase.HOLDING or rollout.needs_somebody)
+    return waits and rollout is not None and not view.messages(rollout.id)

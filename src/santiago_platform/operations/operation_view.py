@@ -23,7 +23,9 @@ class ProofView(Value):
 
 
 class OperationView(Value):
-    """next: what the caller may do now. detail: the last log lines of what failed (untrusted text)."""
+    """next: what the caller may do now. detail: the last log lines of what failed (untrusted text).
+    gates: what each answered.
+    """
 
     id: str
     kind: str
@@ -38,6 +40,7 @@ class OperationView(Value):
     previous_version: str = ""
     reason: str = ""
     detail: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
     proof: ProofView | None = None
     started_at: datetime
     finished_at: datetime | None = None
@@ -66,6 +69,7 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
         previous_version=rollout.old.name if rollout and rollout.old else "",
         reason=operation.reason[:2000],
         detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
+        gates=tuple(str(answer)[:400] for answer in operation.gates),
         proof=ProofView(
             verdict=proof.verdict,
             evidence=(
@@ -89,10 +93,15 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
 
 def _next(operation: Operation, rollout: Rollout | None) -> str:
     if operation.state is OperationState.PLANNED:
+        held = [a for a in operation.gates if not a.passes and not a.pending]
+        if held:
+            return "it would be refused: " + "; ".join(f"{a.gate}: {a.hint or a.reason}" for a in held)[:2000]
         return "the same call without dry_run does it"
     if operation.state is OperationState.RUNNING:
         if rollout is not None and rollout.phase is Phase.HOLDING:
             return "ready and held: manage_operation with action promote or abort"
+        if rollout is not None and rollout.phase is Phase.ANALYSING:
+            return "manage_operation with action wait follows it; promote goes on to the next step, abort takes it back"
         return "manage_operation with action wait follows it; action abort takes it back"
     if operation.state in (OperationState.SUCCEEDED, OperationState.UNVERIFIED):
         return "manage_operation with action rollback takes it back"

@@ -16,6 +16,7 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
 from .jobs import in_words
+from .parity import ParityView, parity
 from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
@@ -23,11 +24,13 @@ SERVICES = 100
 
 
 class ArchitectureQuery(Value):
-    """None means all. include_documents: the texts under docs/architecture too, bounded."""
+    """None means all. include_documents: the texts under docs/architecture too, bounded. include_parity: what differs
+    between environments, and why it may."""
 
     service: Name | None = None
     environment: Name | None = None
     include_documents: bool = False
+    include_parity: bool = False
 
 
 class InstanceView(Value):
@@ -80,6 +83,8 @@ class DocumentView(Value):
 class Architecture(Value):
     """undeployed: services that are defined and run nowhere. environments: that may be deployed to.
 
+    parity: by service, each environment beside the one before it in santiago.yaml.
+
     Where the workspace has several tenants, tenants has what the caller's own uses of its quotas, for the owner what
     each does, and the owner alone gets documents: they are of the whole workspace.
     """
@@ -89,6 +94,7 @@ class Architecture(Value):
     undeployed: tuple[str, ...]
     tenants: tuple[str, ...] = ()
     documents: tuple[DocumentView, ...] = ()
+    parity: dict[str, tuple[ParityView, ...]] = {}
 
 
 async def read_architecture(ports: Ports, principal: Principal, query: ArchitectureQuery) -> Architecture:
@@ -132,8 +138,20 @@ async def read_architecture(ports: Ports, principal: Principal, query: Architect
         services=tuple(services),
         undeployed=tuple(s for s in defined if s not in deployed and query.service in (None, s)),
         tenants=tuple([await _tenant(ports, settings, tenant, everyones) for tenant in tenants]),
+        parity=_parity(settings, query, [d for d, _ in rows]) if query.include_parity else {},
         documents=tuple(DocumentView(path=path, text=text[:DOCUMENT_CHARACTERS]) for path, text in documents[:20]),
     )
+
+
+def _parity(
+    settings: Settings, query: ArchitectureQuery, deployments: Sequence[Deployment]
+) -> dict[str, tuple[ParityView, ...]]:
+    services = sorted({d.service for d in deployments if query.service in (None, d.service)})[:SERVICES]
+    found = parity(settings, services, {(d.service, d.environment): d for d in deployments})
+    return {
+        service: tuple(view for view in views if query.environment in (None, view.here))
+        for service, views in found.items()
+    }
 
 
 async def _tenant(ports: Ports, settings: Settings, tenant: str, rows: Sequence[Row]) -> str:

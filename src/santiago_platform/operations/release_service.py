@@ -54,5 +54,6 @@ async def prune_releases(ports: Ports) -> list[Release]:
         keep_for = timedelta(days=retention.keep_days)
         for release in prunable(releases, in_use, keep=retention.keep, keep_for=keep_for, now=ports.clock.now()):
             await ports.artifacts.remove(release.digest)
+            await ports.evidence.forget(release.digest)
             removed.append(release)
     return removed

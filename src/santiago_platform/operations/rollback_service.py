@@ -6,16 +6,28 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import Operation
 from ..domain.phase import Phase
-from ..domain.rollout import Rollout, begin
+from ..domain.rollout import Rollout
+from ..domain.rollout_decision import begin
+from ..domain.strategy import Strategy
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import Record
 
 
 async def start_rollback(
-    ports: Ports, principal: Principal, service: str, environment: str, reason: str, record: Record
+    ports: Ports,
+    principal: Principal,
+    service: str,
+    environment: str,
+    reason: str,
+    record: Record,
+    *,
+    leaving: str | None = None,
 ) -> Operation:
-    """Starts a rollout to the previous version. Raises FAILED_PRECONDITION where there is none."""
+    """Starts a rollout to the previous version. leaving: the version that must be live for it.
+
+    Raises FAILED_PRECONDITION where there is none, or another one is live.
+    """
     now = ports.clock.now()
     rollout_id = ports.clock.new_id("ro")
 
@@ -27,13 +39,21 @@ async def start_rollback(
                 f"{service}/{environment} has no version to go back to",
                 "deploy_service with an older release does the same; manage_operation history lists them",
             )
+        if leaving not in (None, deployment.live.name):
+            raise PlatformError(
+                ErrorCode.FAILED_PRECONDITION,
+                f"version {leaving} is not live in {service}/{environment} any more",
+                "somebody else has changed it meanwhile",
+            )
+        if deployment.watch is not None:  # whoever goes back decides it
+            tx.save_deployment(deployment.model_copy(update={"watch": None}))
         rollout = Rollout(
             id=rollout_id,
             operation_id=record.operation,
             service=service,
             environment=environment,
             tenant=deployment.tenant,
-            strategy=deployment.strategy,
+            strategy=Strategy.BLUE_GREEN if deployment.strategy is Strategy.CANARY else deployment.strategy,
             old=deployment.live,
             new=deployment.previous,
             replicas=deployment.previous.replicas,

@@ -12,7 +12,8 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation
 from ..domain.phase import SCALABLE, Phase
-from ..domain.rollout import Message, MessageKind, Rollout, begin
+from ..domain.rollout import Message, MessageKind, Rollout
+from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .activation import Activation
+from .approvals import Approvals
 from .artifacts import Artifacts
 from .clock import Clock
 from .compute import Compute
 from .disk import Disk
+from .error_budget import ErrorBudget
+from .evidence import Evidence
+from .flags import Flags
+from .incidents import Incidents
 from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
@@ -17,6 +22,8 @@ from .registry import Registry
 from .ship_log import ShipLog
 from .store import Store
 from .traffic import Traffic
+from .visitor import Visitor
+from .webhook import Webhook
 from .workspace import Workspace
 
 
@@ -32,20 +39,32 @@ class Ports:
     jobs: Jobs
     traffic: Traffic
     probe: Probe
+    visitor: Visitor
     metrics: Metrics
     logs: Logs
     clock: Clock
     activation: Activation
     disk: Disk
     registry: Registry
+    evidence: Evidence
+    incidents: Incidents
+    error_budget: ErrorBudget
+    approvals: Approvals
+    webhook: Webhook
+    flags: Flags
 
 
 __all__ = [
     "Activation",
+    "Approvals",
     "Artifacts",
     "Clock",
     "Compute",
     "Disk",
+    "ErrorBudget",
+    "Evidence",
+    "Flags",
+    "Incidents",
     "Jobs",
     "Logs",
     "Metrics",
@@ -55,5 +74,7 @@ __all__ = [
     "ShipLog",
     "Store",
     "Traffic",
+    "Visitor",
+    "Webhook",
     "Workspace",
 ]

@@ -9,5 +9,9 @@ class Activation(Protocol):
     def activate(self) -> None:
         """Returns at once; many activations may become one."""
 
-    async def wait(self, timeout: float) -> bool:
-        """Returns after an activation since the last wait, or after `timeout` seconds; whether there was one."""
+    async def wait(self, timeout: float, loop: str = "") -> bool:
+        """Returns after an activation since the last wait of this loop, or after `timeout` seconds; whether there was
+        one.
+
+        loop: its name, where several wait: each is woken for itself.
+        """

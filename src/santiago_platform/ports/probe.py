@@ -11,9 +11,11 @@ class Probe(Protocol):
 
     Subjects that every platform answers (SERVICE/ENVIRONMENT is `S/E`):
       `route S/E`      canonical weights, as `weights_text` gives: asked of each live proxy
+      `rules S/E`      what the route does besides its weights, as `rules_text` gives: asked of each live proxy
       `instances S/E VERSION`  how many live processes run that version: asked of the operating system
       `serves S/E`     the version(s) that answered real requests through the ingress, sorted, comma-separated;
                        `serves S/E h2c` where some of them may answer gRPC alone
+      `flag KEY ENVIRONMENT`  what clients read of a feature flag, as `served_as` gives: asked over OFREP
     """
 
     async def observe(self, claims: Sequence[Claim]) -> list[Observation]:

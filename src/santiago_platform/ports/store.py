@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..domain.deployment import Deployment
+from ..domain.evidence import Attestation
 from ..domain.identity import Token
 from ..domain.job import JobRun
 from ..domain.operation import Operation
@@ -87,6 +88,9 @@ class Snapshot(Protocol):
 
     def tokens(self) -> Sequence[Token]: ...
 
+    def attestations(self, release: str) -> Sequence[Attestation]:
+        """Of exactly that release, oldest first."""
+
 
 class Transaction(Snapshot, Protocol):
     """A snapshot that can be changed. All of a unit is stored, or nothing."""
@@ -118,6 +122,9 @@ class Transaction(Snapshot, Protocol):
         """Unknown ones are no error."""
 
     def save_token(self, token: Token) -> None: ...
+
+    def add_attestation(self, attestation: Attestation) -> None:
+        """Attestations are never changed: one whose id is there already stays as it is."""
 
 
 class Store(Protocol):

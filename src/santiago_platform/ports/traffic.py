@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..domain.counters import Counters
 from ..domain.route import Route, RouteStatus
 
 
@@ -25,3 +26,9 @@ class Traffic(Protocol):
 
     async def status(self, service: str, environment: str) -> RouteStatus:
         """What the live proxies say now. Never raises for a proxy that is down; with none, weights is None."""
+
+    async def counters(self, service: str, environment: str) -> tuple[Counters, ...]:
+        """What each proxy that answers has counted so far of every version, by its name. Cheap enough for each second.
+
+        Never raises; a proxy that does not answer within a second is left out, and so `deltas` knows it.
+        """

@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ..domain.deployment import Deployment, Version
 from ..domain.effect import claims
 from ..domain.errors import PlatformError
 from ..domain.operation import Operation, OperationState
-from ..domain.phase import Phase
+from ..domain.phase import PROMOTABLE, Phase
 from ..domain.proof import Proof, Verdict, prove
-from ..domain.rollout import Message, MessageKind, Rollout, Seen, VersionSeen, decide, desired, progress, settle
+from ..domain.rollout import Message, MessageKind, Rollout, Seen, VersionSeen, desired
+from ..domain.rollout_decision import after_jump, decide, progress, settle
 from ..domain.signal import LogLine
 from ..operations.change import complete_operation
+from ..operations.check_gates import require_gates_of_build, require_gates_still
 from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
 from ..operations.tenancy import require_quota
@@ -26,13 +28,19 @@ from ..ports import Ports
 from ..ports.compute import InstanceStatus
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
+from .canary import CanaryObserver
 from .jobs import JobRuns
 from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
+from .synthetic import SyntheticLoad
 
 log = logging.getLogger(__name__)
 
+ANALYSING_SECONDS = 0.25  # between passes while a canary's step is waited for
+PROVEN_PHASES = (Phase.REHEARSING, Phase.PROVING)
 RETRY_SECONDS = 1.0  # after a pass that failed
 SWEEP_SECONDS = 6.0
+JUMP_SECONDS = 2.0
+GATES_SECONDS = 1.0
 Key = tuple[str, str]
 CountPass = Callable[[str, str, float], None]
 
@@ -57,8 +65,12 @@ class RolloutReconciler:
         self._count_pass = count_pass
         self._runs = JobRuns(ports)
         self._convergers: dict[Key, ServiceConverger] = {}
+        self._canary = CanaryObserver(ports)
+        self._synthetic = SyntheticLoad(ports)
         self._builds: dict[str, asyncio.Task[Version]] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
+        self._refusals: dict[str, tuple[float, str]] = {}
+        self._offsets: dict[Key, float] = {}
         self._completing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -146,6 +158,10 @@ class RolloutReconciler:
                 (service, environment), ServiceConverger(self._ports, service, environment)
             )
             rollout = rows.rollout
+            if (jump := self._jump((service, environment))) and rollout is not None:
+                log.warning("%s/%s: the clock has jumped by %s", service, environment, jump)
+                await self._store(rows, rollout, after_jump(rollout, jump))
+                continue
             drain = rollout.drain_timeout_seconds if rollout else rows.deployment.drain_timeout_seconds
             want = desired(rows.deployment, rollout, self._ports.clock.now())
             on_trial = rollout.new.name if rollout and rollout.new and not rollout.unchanged else ""
@@ -155,8 +171,30 @@ class RolloutReconciler:
             seen = await self._seen(rows, rollout, done)
             after = decide(rollout, seen, rows.messages, self._ports.clock.now())
             if after is rollout:
-                return BUSY_SECONDS
-            await self._store(rows, after)
+                return ANALYSING_SECONDS if rollout.phase is Phase.ANALYSING else BUSY_SECONDS
+            await self._store(rows, rollout, after)
+
+    async def _gate_refusal(self, rollout: Rollout) -> str:
+        """Asked anew each second: a pass comes more often, and a gate may look far."""
+        now = self._ports.clock.monotonic()
+        at, said = self._refusals.get(rollout.id, (float("-inf"), ""))
+        if now - at >= GATES_SECONDS:
+            try:
+                await require_gates_still(self._ports, rollout.operation_id)
+                said = ""
+            except PlatformError as exc:
+                said = exc.message
+            self._refusals = {rollout.id: (now, said)} | {
+                key: known for key, known in self._refusals.items() if key != rollout.id and now - known[0] < 60
+            }
+        return said
+
+    def _jump(self, key: Key) -> timedelta:
+        """By how much the wall clock has jumped since the last pass over a service; zero for what a clock is slewed."""
+        offset = self._ports.clock.now().timestamp() - self._ports.clock.monotonic()
+        jump = offset - self._offsets.get(key, offset)
+        self._offsets[key] = offset
+        return timedelta(seconds=jump) if abs(jump) >= JUMP_SECONDS else timedelta()
 
     async def _seen(self, rows: _Rows, rollout: Rollout, done: Pass) -> Seen:
         routed = any(v.template.ports for v in (rollout.old, rollout.new) if v is not None)
@@ -164,11 +202,13 @@ class RolloutReconciler:
         new, old = VersionSeen(), VersionSeen()
         if rollout.new is not None:
             new = done.version(rollout.new.name, routed=bool(rollout.new.template.ports))
-            if new.failure or self._ports.clock.now() > rollout.deadline:
+            if new.failure or new.restarts or self._ports.clock.now() > rollout.deadline:
                 new = new.model_copy(update={"log_tail": await self._log_tail(rollout, rollout.new)})
         if rollout.old is not None:
             old = done.version(rollout.old.name, routed=bool(rollout.old.template.ports))
         weights = done.route.weights if routed else want.weights
+        if routed and (want.matches or want.mirror) and not done.route.acknowledged:
+            weights = None
         seen = Seen(
             runs=await self._runs.of_rollout(rollout),
             new=new,
@@ -179,7 +219,12 @@ class RolloutReconciler:
         )
         if rollout.phase is Phase.RELEASING:
             return seen.model_copy(update=self._release(rollout))
-        if rollout.phase is Phase.PROVING or (rollout.phase is Phase.REVERTING and weights == want.weights):
+        if rollout.stepwise and rollout.moved and not rollout.phase.going_back:
+            seen = seen.model_copy(update={"analysis": await self._canary.look(rollout)})
+        if rollout.phase is Phase.ANALYSING:
+            self._synthetic.keep(rollout)
+            return seen.model_copy(update={"gate_refusal": await self._gate_refusal(rollout)})
+        if rollout.phase in PROVEN_PHASES or (rollout.phase is Phase.REVERTING and weights == want.weights):
             proof = await self._proof(rollout, rows)
             return seen.model_copy(update={"proof": proof.model_copy(update={"notes": done.limits_not_enforced})})
         return seen
@@ -187,6 +232,8 @@ class RolloutReconciler:
     async def _proof(self, rollout: Rollout, rows: _Rows) -> Proof:
         now = self._ports.clock.now()
         wanted = claims(rollout.service, rollout.environment, desired(rows.deployment, rollout, now))
+        if rollout.phase is Phase.REHEARSING:  # a live version that is broken is no reason to keep it
+            wanted = [c for c in wanted if c.subject.startswith(("route ", "rules "))]
         versions = [v for v in (rollout.new, rollout.old) if v is not None]
         if versions and not any(v.template.ports for v in versions):
             wanted = [c for c in wanted if c.subject.startswith("instances ")]
@@ -221,22 +268,22 @@ class RolloutReconciler:
 
     async def _build(self, rollout: Rollout) -> Version:
         release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
+        await require_gates_of_build(self._ports, rollout.operation_id, release)
         version = await version_of(self._ports, release.digest, rollout.service, rollout.environment, rollout.replicas)
         settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
         await self._ports.store.read(lambda view: require_quota(view, settings, known))
         return version
 
-    async def _store(self, rows: _Rows, after: Rollout) -> None:
+    async def _store(self, rows: _Rows, rollout: Rollout, after: Rollout) -> None:
         """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing."""
         now = self._ports.clock.now()
         known = {m.id for m in rows.messages}
 
         def unit(tx: Transaction) -> Operation | None:
-            # A promotion may come early: it waits until the rollout is ready for it.
             if any(m.kind is not MessageKind.PROMOTE and m.id not in known for m in tx.messages(after.id)):
                 raise _OvertakenError
             tx.save_rollout(after)
-            if after.moved or after.phase.going_back or after.phase.finished:
+            if _done_with_messages(rollout, after):
                 tx.remove_messages(after.id, [m.id for m in rows.messages])
             operation = tx.operation(after.operation_id)
             if operation is None:
@@ -254,8 +301,10 @@ class RolloutReconciler:
             finished = await self._ports.store.write(unit)
         except _OvertakenError:
             return
+        self._synthetic.keep(after)
         log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
         if finished is not None:
+            self._canary.forget(after.id)
             if task := self._builds.pop(after.id, None):
                 task.cancel()
             await self._complete_log(finished)
@@ -273,6 +322,14 @@ class RolloutReconciler:
             stored = await self._ports.store.read(lambda v: v.operation(operation.id))
             if stored is not None and not stored.logged:
                 await complete_operation(self._ports, stored)
+
+
+def _done_with_messages(before: Rollout, after: Rollout) -> bool:
+    """A promotion may come early: it waits until the rollout is ready for it."""
+    if after.phase.going_back or after.phase.finished:
+        return True
+    left = before.phase in PROMOTABLE and before.phase is not after.phase
+    return left or (after.moved and not after.stepwise)
 
 
 def _follow(operation: Operation, rollout: Rollout) -> Operation:

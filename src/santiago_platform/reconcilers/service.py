@@ -58,6 +58,7 @@ class Pass:
             running=sum(s.pid != 0 or s.state in ALIVE for s in mine),
             ready=len(ready),
             healthy=healthy,
+            restarts=sum(s.restarts for s in mine),
             failure=self.refused.get(name) or failed,
         )
 
@@ -188,6 +189,10 @@ class ServiceConverger:
                 )
                 for name, template in sorted(templates.items())
             ),
+            matches=tuple(match for match in want.matches if match.version in templates),
+            sticky=want.sticky,
+            retries_elsewhere=want.retries_elsewhere,
+            mirror=want.mirror if want.mirror and want.mirror.version in templates else None,
         )
         await self._ports.traffic.apply(route)
         result.route = await self._ports.traffic.status(self._service, self._environment)

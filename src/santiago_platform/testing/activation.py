@@ -34,3 +34,9 @@ class ActivationContract:
     async def test_without_an_activation_a_wait_ends_after_its_time(self, activation: Activation) -> None:
         async with asyncio.timeout(5):
             assert not await activation.wait(0.01)
+
+    async def test_each_loop_is_woken_for_itself(self, activation: Activation) -> None:
+        activation.activate()
+        async with asyncio.timeout(5):
+            await activation.wait(60, loop="one")
+            await activation.wait(60, loop="two")

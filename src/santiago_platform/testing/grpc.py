@@ -22,12 +22,13 @@ _CONTENT = ("content-type", "application/grpc")
 class GrpcUpstream:
     """Says its version: to /test/Version once, to /test/Watch once for each message of the client, until that ends.
 
-    It speaks HTTP/2 alone, as gRPC servers do, and knows no other method.
+    It speaks HTTP/2 alone, as gRPC servers do, and knows no other method. copies: calls that are mirrored.
     """
 
     def __init__(self, version: str, instance: str) -> None:
         self.version = version
         self.instance = instance
+        self.copies = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int = 0) -> GrpcUpstream:
@@ -69,6 +70,7 @@ class GrpcUpstream:
             case RequestReceived(stream_id=stream, headers=headers):
                 found = _text(headers)
                 methods[stream] = found[":path"]
+                self.copies += "x-santiago-mirror" in found
                 if found.get("content-type") != "application/grpc":
                     connection.reset_stream(stream)  # as the C core of gRPC does
                     del methods[stream]
@@ -92,9 +94,11 @@ class GrpcUpstream:
 class GrpcClient:
     """One connection, over which calls are made one after the other, and one stream may be held."""
 
-    def __init__(self, port: int, authority: str) -> None:
+    def __init__(self, port: int, authority: str, *metadata: tuple[str, str]) -> None:
+        """metadata: goes with every call."""
         self._port = port
         self._authority = authority
+        self._metadata = metadata
         self._connection = H2Connection(H2Configuration(client_side=True))
         self._events: list[Event] = []
 
@@ -129,6 +133,7 @@ class GrpcClient:
             (":authority", self._authority),
             ("te", "trailers"),
             _CONTENT,
+            *self._metadata,
         ]
         self._connection.send_headers(stream, headers)
         await self._flush()

@@ -65,3 +65,15 @@ class MetricsContract:
 
     async def test_what_does_not_answer_exposes_nothing(self, metrics: Metrics) -> None:
         assert await metrics.exposes("127.0.0.1:1") is False
+
+    async def test_of_a_version_that_nobody_knows_there_is_no_history(self, metrics: Metrics) -> None:
+        end = time.time() // 5 * 5
+        asked = {"start": end - 60, "end": end}
+        assert await metrics.history("web", "production", "nobody", bucket_seconds=5, **asked) == ()
+        assert await metrics.latencies("web", "production", "nobody", **asked) == ()
+
+    @pytest.mark.parametrize(("start", "bucket"), [(1000.0, 0.5), (1001.0, 5.0), (1000.5, 1.0)])
+    async def test_buckets_are_aligned_and_not_too_short(self, metrics: Metrics, start: float, bucket: float) -> None:
+        with pytest.raises(PlatformError) as caught:
+            await metrics.history("web", "production", "v1", start=start, end=2000.0, bucket_seconds=bucket)
+        assert caught.value.code is ErrorCode.INVALID_ARGUMENT

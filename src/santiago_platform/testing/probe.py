@@ -5,10 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Protocol
 
+import pytest
+
+from ..domain.effect import rules_text
 from ..domain.proof import Claim, Proof, Verdict, prove
+from ..domain.route import Match, Mirror
 from ..ports.probe import Probe
 
 WHERE = "web/production"
+CANARY = Match(version="v2", header=("x-canary", 'a.*"b"'))
+BACK = Match(version="v1", cookie=("back", "1"), query=("a", "b"))
+RULES = (
+    ((), None, False),
+    ((CANARY,), None, False),
+    ((CANARY, BACK), Mirror(version="v2", percent=12.5), True),
+    ((BACK, CANARY), Mirror(version="v2", percent=100, all_methods=True), False),
+    ((), None, True),
+)
 
 
 class World(Protocol):
@@ -19,6 +32,11 @@ class World(Protocol):
 
     async def direct(self, **weights: int) -> None:
         """The proxies follow these weights; the versions in it run. Returns when it is so."""
+
+    async def rule(
+        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
+    ) -> None:
+        """Both versions run, v1 has the traffic, and the proxies follow these rules besides. Returns when it is so."""
 
     async def blind(self) -> None:
         """No proxy lives any more."""
@@ -71,12 +89,26 @@ class ProbeContract:
         found = await proof(probe, claim(f"instances {WHERE} v1", "2"))
         assert (found.verdict, found.evidence[0].observed) == (Verdict.DRIFT, "1")
 
+    @pytest.mark.parametrize(("matches", "mirror", "sticky"), RULES)
+    async def test_the_rules_of_a_route_are_seen_and_no_others(
+        self, probe: Probe, world: World, matches: tuple[Match, ...], mirror: Mirror | None, *, sticky: bool
+    ) -> None:
+        await world.rule(matches=matches, mirror=mirror, sticky=sticky)
+        so = rules_text(matches, mirror, sticky=sticky)
+        found = await proof(probe, claim(f"rules {WHERE}", so), claim(f"route {WHERE}", "v1=100.0%"))
+        assert found.verdict is Verdict.MATCH, found.summary()
+        others = {rules_text(m, c, sticky=s) for m, c, s in RULES} - {so}
+        assert len(others) == len(RULES) - 1
+        for other in others:
+            assert (await proof(probe, claim(f"rules {WHERE}", other))).verdict is Verdict.DRIFT
+
     async def test_a_service_that_is_not_there_is_seen_as_none(self, probe: Probe, world: World) -> None:
         found = await proof(
             probe,
             claim("route nobody/production", "none"),
             claim("instances nobody/production v1", "0"),
             claim("serves nobody/production", "none"),
+            claim("rules nobody/production", "none"),
         )
         assert found.verdict is Verdict.MATCH, found.summary()
 
@@ -91,5 +123,6 @@ class ProbeContract:
             claim(f"route {WHERE}", "none"),
             claim(f"instances {WHERE} v2", "0"),
             claim(f"serves {WHERE}", "none"),
+            claim(f"rules {WHERE}", "none"),
         ]
         assert {o.subject for o in await probe.observe(claims)} == {c.subject for c in claims}

@@ -10,6 +10,7 @@ import pytest
 
 from ..domain.deployment import Deployment, Version
 from ..domain.errors import ErrorCode, PlatformError
+from ..domain.evidence import Attestation, Coverage, EvidenceKind, Findings, ScanResults, SuiteResults
 from ..domain.identity import Principal, Role, Token
 from ..domain.job import Job, JobRun, RunState, When, job_run
 from ..domain.operation import Operation, OperationState
@@ -78,6 +79,21 @@ def token(number: int = 1, **fields: Any) -> Token:
 def run(number: int = 1, job: str = "report", **fields: Any) -> JobRun:
     known = Job(name=job, when=When.SCHEDULED, command=("./run",), schedule="0 4 * * *")
     return job_run(known, version("sha256:" + "a" * 64).template, f"k{number}", START, **fields)
+
+
+def attestation(number: int = 1, **fields: Any) -> Attestation:
+    known: dict[str, Any] = {
+        "id": f"ev-{number}",
+        "release": "sha256:" + "a" * 64,
+        "service": "web",
+        "kind": EvidenceKind.JUNIT,
+        "sha256": "0" * 64,
+        "size_bytes": 1,
+        "principal": ANN,
+        "at": START,
+        "findings": SuiteResults(type="tests", tests=1),
+    }
+    return Attestation(**{**known, **fields})
 
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
@@ -371,6 +387,20 @@ class StoreContract:
             await store.write(lambda tx, row=row: tx.save_deployment(row))  # type: ignore[misc]
         assert [d.service for d in await store.read(lambda v: v.deployments(tenant="default"))] == ["api", "web"]
         assert [d.service for d in await store.read(lambda v: v.deployments())] == ["api", "own", "web"]
+
+    async def test_attestations_are_of_exactly_one_release_oldest_first_and_never_changed(self, store: Store) -> None:
+        found: list[Findings] = [
+            SuiteResults(type="tests", tests=0),
+            Coverage(type="coverage", line_ratio=0.0),
+            ScanResults(type="scan"),
+        ]
+        rows = [attestation(number, findings=findings) for number, findings in enumerate(found)]
+        other = attestation(9, release="sha256:" + "b" * 64)
+        for row in (*rows, other, attestation(0, name="changed")):
+            await store.write(lambda tx, row=row: tx.add_attestation(row))  # type: ignore[misc]
+        assert list(await store.read(lambda v: v.attestations(rows[0].release))) == rows
+        assert list(await store.read(lambda v: v.attestations(other.release))) == [other]
+        assert list(await store.read(lambda v: v.attestations("sha256:" + "c" * 64))) == []
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

@@ -183,7 +183,7 @@ class IngressContract:
     async def ask(self, ingress: int, host: str = hostname(SERVICE, ENVIRONMENT), **options: object) -> httpx2.Response:
         path = str(options.pop("path", "/"))
         headers = {"host": host, **options.pop("headers", {})}  # type: ignore[dict-item]
-        async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=10) as client:
             return await client.get(f"http://127.0.0.1:{ingress}{path}", headers=headers)
 
     async def test_a_service_is_reached_by_its_host_name_with_a_port_and_in_any_case_too(

@@ -14,14 +14,20 @@ class Upstream:
 
     GET /hold answers when `release` is set; /stream sends a line of the version again and again until then; /headers
     gives back the request's headers as JSON; an upgrade to websocket is echoed byte by byte; all else answers with the
-    version. requests: seen, health checks left out. received: bytes of all bodies. metrics: what /metrics answers,
-    where it is not empty.
+    version. requests: seen, health checks left out. copies: those of them that are mirrored. received: bytes of all
+    bodies. metrics: what /metrics answers, where it is not empty. resets: so many of the next requests break off before
+    an answer; truncates: within it. reading: without it bodies are left where they are.
     """
 
     def __init__(self, version: str, instance: str) -> None:
         self.version = version
         self.instance = instance
         self.requests = 0
+        self.copies = 0
+        self.resets = 0
+        self.truncates = 0
+        self.reading = asyncio.Event()
+        self.reading.set()
         self.holding = 0
         self.received = 0
         self.status = 200
@@ -62,6 +68,11 @@ class Upstream:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         path = first.split(" ")[1]
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines if line)}
+        await self.reading.wait()
+        if headers.get("transfer-encoding") == "chunked":
+            while size := int(await reader.readline(), 16):
+                self.received += len((await reader.readexactly(size + 2))[:-2])
+            await reader.readline()
         left = int(headers.get("content-length", 0))
         while left:
             taken = await reader.read(min(left, 1 << 20))
@@ -74,6 +85,10 @@ class Upstream:
             await writer.drain()
             return True
         self.requests += 1
+        self.copies += "x-santiago-mirror" in headers
+        if self.resets > 0:
+            self.resets -= 1
+            return False
         if headers.get("upgrade") == "websocket":
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
             while data := await reader.read(1024):
@@ -94,6 +109,11 @@ class Upstream:
             f"HTTP/1.1 {self.status} X\r\nserver: upstream\r\n"
             f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
+        if self.truncates > 0:
+            self.truncates -= 1
+            writer.write(head.encode() + body[:1])
+            await writer.drain()
+            return False
         writer.write(head.encode() + body)
         await writer.drain()
         return True

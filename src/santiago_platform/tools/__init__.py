@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .change import DEPLOY_SERVICE, MANAGE_OPERATION, SCALE_RESOURCES
+from .flag import CONFIGURE_FLAG
 from .read import QUERY_METRICS, READ_ARCHITECTURE, READ_LOGS
 from .tool import Tool
 
@@ -26,6 +27,7 @@ TOOLS = registry(
         READ_LOGS,
         DEPLOY_SERVICE,
         SCALE_RESOURCES,
+        CONFIGURE_FLAG,
         MANAGE_OPERATION,
     ]
 )

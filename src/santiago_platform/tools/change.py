@@ -68,8 +68,7 @@ DEPLOY_SERVICE = Tool(
     title="Deploy service",
     description=(
         "Deploys exactly one of git_ref (built first), release or from_environment. Only healthy instances get "
-        "traffic; a failing version is taken back. Answers with an operation, with wait at its end. It is live when "
-        "it succeeded with proof MATCH. Follow it by manage_operation."
+        "traffic; a failing version is taken back. Answers an operation; live once it succeeded with proof MATCH."
     ),
     request=DeployCall,
     answer=OperationView,
@@ -82,10 +81,7 @@ DEPLOY_SERVICE = Tool(
 SCALE_RESOURCES = Tool(
     name="scale_resources",
     title="Scale resources",
-    description=(
-        "Sets the replicas of a service in an environment, during a rollout too. Answers as deploy_service does; "
-        "done when it succeeded with proof MATCH."
-    ),
+    description=("Sets a service's replicas in an environment, during a rollout too. Answers as deploy_service does."),
     request=ScaleCall,
     answer=OperationView,
     example={"service": "web", "environment": "production", "replicas": 3, "wait": True},
@@ -98,7 +94,7 @@ MANAGE_OPERATION = Tool(
     title="Manage operation",
     description=(
         "status; wait for the end; promote what is held; abort what runs; rollback to the version before; history. "
-        "Of an operation, or of the newest of a service and environment. The answer's next says what can be done."
+        "Of an operation, or the newest of a service and environment. Its next says what can be done."
     ),
     request=OperationCommand,
     answer=OperationsView,

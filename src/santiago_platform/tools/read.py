@@ -35,7 +35,7 @@ READ_ARCHITECTURE = Tool(
     title="Read architecture",
     description=(
         "Start here: environments, services, versions, instances, traffic, URLs, requirements, rollouts, and drift "
-        "of live from desired state. It has the names that other tools take."
+        "of live from desired state. Other tools take its names."
     ),
     request=ArchitectureQuery,
     answer=Architecture,

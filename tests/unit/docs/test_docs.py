@@ -18,6 +18,9 @@ from santiago_platform.adapters.artifacts.build import Build
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, retryable
+from santiago_platform.domain.evidence import EvidenceKind
+from santiago_platform.domain.gate import Outcome
+from santiago_platform.domain.gates import GATES
 from santiago_platform.domain.identity import Role
 from santiago_platform.domain.job import RunState, When
 from santiago_platform.domain.operation import OperationState
@@ -101,7 +104,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    text = _guide("workspace") + _guide("jobs")
+    text = _guide("workspace") + _guide("jobs") + _guide("gates") + _guide("canary")
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
@@ -160,6 +163,9 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
     ("values", "guide"),
     [
         (Role, "agents"),
+        (EvidenceKind, "gates"),
+        (GATES, "gates"),
+        (Outcome, "gates"),
         (Signal, "agents"),
         (Strategy, "deploying"),
         (Phase, "deploying"),

@@ -12,19 +12,8 @@ from santiago_platform.domain.deployment import Deployment, Version
 from santiago_platform.domain.job import Job, JobRun, RunState, When, job_run
 from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.proof import Proof, Verdict
-from santiago_platform.domain.rollout import (
-    Desired,
-    Message,
-    MessageKind,
-    Rollout,
-    Seen,
-    VersionSeen,
-    begin,
-    decide,
-    desired,
-    progress,
-    settle,
-)
+from santiago_platform.domain.rollout import Desired, Message, MessageKind, Rollout, Seen, VersionSeen, desired
+from santiago_platform.domain.rollout_decision import begin, decide, progress, settle
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.domain.workload import Template
 

@@ -205,6 +205,7 @@ def test_independent_errors_have_a_dispersion_near_one_and_bursts_a_larger_one()
     assert dispersion(bursts) > 10
     assert dispersion([[(10, 1)], [(10, 0)]]) == 5.0  # too few errors to tell
     assert dispersion([]) == 5.0
+    assert dispersion([[(1000, 40), (1000, 60)]]) == 5.0  # one instance says nothing of how they differ
 
 
 def test_the_mean_of_e_values_takes_their_weights() -> None:

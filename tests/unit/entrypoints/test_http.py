@@ -12,7 +12,8 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.ship_log import EntryKind
-from santiago_platform.entrypoints.http import build_app, http_status
+from santiago_platform.entrypoints.http import BODY_BYTES, build_app, http_status
+from santiago_platform.operations.evidence import EVIDENCE_BYTES
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
 
 ROOT = Principal(name="root", role=Role.OWNER)
@@ -167,3 +168,36 @@ async def test_a_change_on_a_full_disk_is_refused_and_reads_go_on(
     assert (await http.post("/api/tools/read_architecture")).status_code == 200
     platform.disk.free_bytes = 1 << 40
     assert (await http.post("/api/releases", json={"service": "web"})).status_code == 200
+
+
+async def test_evidence_is_uploaded_as_the_file_itself_and_listed(
+    http: httpx2.AsyncClient, platform: FakePlatform
+) -> None:
+    release = (await http.post("/api/releases", json={"service": "web"})).json()["digest"]
+    junit = b'{"kind": "junit", "findings": {"type": "tests", "tests": 2}}'
+    pipeline = await bearer(platform, Role.PIPELINE) | {"content-type": "application/xml"}
+    made = await http.put(f"/evidence/{release}?kind=junit&name=unit", content=junit, headers=pipeline)
+    assert made.status_code == 201
+    assert (made.json()["name"], made.json()["summary"]) == ("unit", "2 tests, 0 failures, 0 errors, 0 skipped")
+    assert (await http.get(f"/evidence/{release}")).json()["evidence"] == [made.json()]
+    assert error(await http.put(f"/evidence/{release}", content=junit)) == (403, "permission_denied")  # the owner
+    assert error(await http.put(f"/evidence/{release}?kind=x", content=junit, headers=pipeline))[0] == 400
+    assert error(await http.put(f"/evidence/{release}?kinds=junit", content=junit, headers=pipeline))[0] == 400
+    assert error(await http.put(f"/evidence/{'0' * 64}", content=junit, headers=pipeline)) == (404, "not_found")
+    assert (await http.put(f"/evidence/{release}", content=junit, headers={"authorization": ""})).status_code == 401
+
+
+async def test_evidence_has_a_limit_of_its_own(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    release = (await http.post("/api/releases", json={"service": "web"})).json()["digest"]
+    pipeline = await bearer(platform, Role.PIPELINE)
+    large = b'{"kind": "junit", "findings": {"type": "tests", "tests": 2}}'.ljust(BODY_BYTES + 1)
+    assert (await http.put(f"/evidence/{release}", content=large, headers=pipeline)).status_code == 201
+    refused = await http.put(f"/evidence/{release}", content=large.ljust(EVIDENCE_BYTES + 1), headers=pipeline)
+    assert error(refused) == (400, "invalid_argument")
+
+
+async def test_gates_are_asked_over_http(http: httpx2.AsyncClient) -> None:
+    assert error(await http.get("/api/gates/web/production")) == (404, "not_found")
+    release = (await http.post("/api/releases", json={"service": "web"})).json()["digest"]
+    found = (await http.get(f"/api/gates/web/production?release={release}")).json()
+    assert found == {"service": "web", "environment": "production", "release": release, "passes": True, "answers": []}

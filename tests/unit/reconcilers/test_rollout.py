@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.canary import Canary, Step
+from santiago_platform.domain.environment import Environment, ServiceSettings, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.operation import OperationState
@@ -34,6 +37,7 @@ async def settle(platform: FakePlatform, operation_id: str = "", passes: int = 4
     for _ in range(passes):
         await loop.pass_over_all()
         platform.clock.advance(0.2)
+        platform.traffic.serve(400)
         running = await platform.store.read(lambda v: v.operations(running=True))
         unlogged = await platform.store.read(lambda v: v.operations(unlogged=True))
         if not running and not unlogged:
@@ -59,6 +63,15 @@ async def digest(platform: FakePlatform, ref: str) -> str:
     return (await platform.artifacts.build("web", await platform.artifacts.resolve(ref))).digest
 
 
+# A canary that is through within seconds.
+SHORT = Canary(steps=(Step(weight=10, pause_seconds=1), Step(weight=50, analysis=True)), bucket_seconds=1)
+
+
+def fake_platform() -> FakePlatform:
+    environments = {name: Environment(defaults=ServiceSettings(canary=SHORT)) for name in ("production", "staging")}
+    return FakePlatform(workspace=FakeWorkspace(settings=Settings(environments=environments)))
+
+
 async def live(platform: FakePlatform) -> str:
     deployment = await platform.store.read(lambda v: v.deployment("web", "production"))
     return deployment.live.name if deployment and deployment.live else ""
@@ -66,7 +79,7 @@ async def live(platform: FakePlatform) -> str:
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 async def test_two_versions_one_after_the_other_end_proven_with_the_second_live(strategy: Strategy) -> None:
-    platform = FakePlatform()
+    platform = fake_platform()
     first = await deploy(platform, "v1", strategy=strategy, replicas=2)
     second = await deploy(platform, "v2", strategy=strategy, replicas=3)
     assert (first.state, second.state) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
@@ -435,7 +448,7 @@ async def test_a_crash_at_any_call_leaves_a_rollout_that_ends_as_if_nothing_had_
     fatal = 0
     while True:
         fatal += 1
-        platform = FakePlatform()
+        platform = fake_platform()
         first = await deploy(platform, "v1", strategy=strategy, replicas=2)
         if broken:
             platform.compute.broken[await digest(platform, "v2")] = (InstanceState.FAILED, "exited with code 1")
@@ -449,6 +462,7 @@ async def test_a_crash_at_any_call_leaves_a_rollout_that_ends_as_if_nothing_had_
             for _ in range(60):
                 await loop.pass_over_all()
                 platform.clock.advance(0.2)
+                platform.traffic.serve(400)
                 await platform.clock.sleep(0)
         except Killed:
             killed = True

@@ -148,7 +148,7 @@ def test_a_schema_is_compact_and_keeps_what_it_demands() -> None:
             "title": {"type": "string", "description": "kept"},
             "inner": inner,
             "many": {"type": "array", "items": inner, "default": []},
-            "strategy": {"enum": ["blue_green", "rolling", "recreate"]},
+            "strategy": {"enum": ["blue_green", "canary", "rolling", "recreate"]},
             "labels": {"type": "object", "additionalProperties": {"type": "integer"}, "default": {}},
             "either": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
         },

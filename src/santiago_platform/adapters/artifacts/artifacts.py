@@ -21,7 +21,8 @@ from ..file_lock import locked, locked_if_free
 from ..git import Git, GitError
 from ..layout import Layout
 from ..workspace.score import is_name, read_score
-from ..workspace.workspace import build_path, decode, score_path
+from ..workspace.text_file import decode
+from ..workspace.workspace import build_path, score_path
 from ..workspace.yaml_document import LIMIT_BYTES, NAME_RULE
 from .base_image import BaseImage, read_base
 from .base_registry import BaseImages

@@ -15,6 +15,10 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         self._elapsed += seconds
 
+    def jump(self, seconds: float) -> None:
+        """Moves the wall clock alone."""
+        self._start += timedelta(seconds=seconds)
+
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self._elapsed)
 

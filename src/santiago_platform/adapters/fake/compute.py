@@ -23,7 +23,7 @@ class FakeCompute:
 
     broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
     refused: tenant -> why it cannot be kept apart. kept: service -> bytes on disk. not_enforced: of every instance.
-    no_images: why releases with a base image cannot run.
+    no_images: why releases with a base image cannot run. restarts: of each instance, by version name.
     """
 
     def __init__(self) -> None:
@@ -34,6 +34,7 @@ class FakeCompute:
         self.not_enforced = ""
         self.no_images = ""
         self.stopped: list[str] = []
+        self.restarts: dict[str, int] = {}
         self._rows: dict[str, _Row] = {}
         self._next = 21000
 
@@ -74,6 +75,7 @@ class FakeCompute:
             instance=row.instance,
             state=state,
             reason=reason,
+            restarts=self.restarts.get(template.version, 0),
             endpoints={
                 port.name: Endpoint(instance=row.instance.id, host="127.0.0.1", port=row.port + offset)
                 for offset, port in enumerate(template.ports)

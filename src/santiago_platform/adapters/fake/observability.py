@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...domain.counters import Histogram, Samples
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import LogLine, Point, Series, Signal
 from ...ports.logs import LogFilter, LogPage
@@ -9,26 +10,45 @@ from ...ports.metrics import ScrapeTarget
 
 
 class FakeMetrics:
-    """Answers every query with one series of one point. refused: expressions that are errors. down: it does not
-    answer. exposing: addresses that expose metrics. scraped: what is collected, `writes` how often that changed."""
+    """Answers every query with one series of one point: of `values`, else 1. refused: expressions that are errors.
+    down: it does not answer. exposing: addresses that expose metrics. scraped: what is collected, `writes` how often
+    that changed. samples, measured: what `history` and `latencies` answer of (service, environment, version), whatever
+    the time."""
+
+    shortest_bucket_seconds = 1.0
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.values: dict[str, float] = {}
         self.refused: set[str] = set()
         self.down = False
         self.exposing: set[str] = set()
         self.scraped: tuple[ScrapeTarget, ...] = ()
         self.writes = 0
+        self.samples: dict[tuple[str, str, str], tuple[Samples, ...]] = {}
+        self.measured: dict[tuple[str, str, str], Histogram] = {}
 
     async def query(self, expression: str, *, start: float, end: float, step: float, limit: int) -> list[Series]:
         self._answer()
         if expression in self.refused:
             raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"parse error in {expression}", "mend it")
         self.asked.append(expression)
-        return [Series(labels={"job": "fake"}, points=(Point(at=end, value=1.0),))]
+        return [Series(labels={"job": "fake"}, points=(Point(at=end, value=self.values.get(expression, 1.0)),))]
 
     def expression(self, signal: Signal, service: str, environment: str, version: str | None) -> str:
         return f"{signal}({service},{environment},{version})"
+
+    async def history(
+        self, service: str, environment: str, version: str, *, start: float, end: float, bucket_seconds: float
+    ) -> tuple[Samples, ...]:
+        self._answer()
+        if bucket_seconds < self.shortest_bucket_seconds or start % bucket_seconds or end % bucket_seconds:
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, "these are no buckets", "align them")
+        return self.samples.get((service, environment, version), ())
+
+    async def latencies(self, service: str, environment: str, version: str, *, start: float, end: float) -> Histogram:
+        self._answer()
+        return self.measured.get((service, environment, version), ())
 
     async def scrape(self, targets: Sequence[ScrapeTarget]) -> None:
         self._answer()

@@ -7,6 +7,8 @@ from ..system import LoopActivation
 from .clock import ManualClock
 from .compute import FakeCompute
 from .disk import FakeDisk
+from .flags import FakeFlags
+from .gates import FakeApprovals, FakeErrorBudget, FakeEvidence, FakeIncidents, FakeWebhook
 from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
@@ -14,6 +16,7 @@ from .registry import FakeRegistry
 from .ship_log import FakeShipLog
 from .store import FakeStore
 from .traffic import FakeTraffic
+from .visitor import FakeVisitor
 from .workspace import FakeArtifacts, FakeWorkspace
 
 
@@ -31,11 +34,19 @@ class FakePlatform:
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     logs: FakeLogs = field(default_factory=FakeLogs)
     disk: FakeDisk = field(default_factory=FakeDisk)
+    evidence: FakeEvidence = field(default_factory=FakeEvidence)
+    incidents: FakeIncidents = field(default_factory=FakeIncidents)
+    error_budget: FakeErrorBudget = field(default_factory=FakeErrorBudget)
+    approvals: FakeApprovals = field(default_factory=FakeApprovals)
+    webhook: FakeWebhook = field(default_factory=FakeWebhook)
+
+    flags: FakeFlags = field(default_factory=FakeFlags)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
         self.registry = FakeRegistry(self.artifacts)
-        self.probe = FakeProbe(self.compute, self.traffic)
+        self.visitor = FakeVisitor(self.traffic)
+        self.probe = FakeProbe(self.compute, self.traffic, self.flags)
         self.ports = Ports(
             store=self.store,
             ship_log=self.ship_log,
@@ -45,10 +56,17 @@ class FakePlatform:
             jobs=self.jobs,
             traffic=self.traffic,
             probe=self.probe,
+            visitor=self.visitor,
             metrics=self.metrics,
             logs=self.logs,
             clock=self.clock,
             activation=LoopActivation(),
             disk=self.disk,
             registry=self.registry,
+            evidence=self.evidence,
+            incidents=self.incidents,
+            error_budget=self.error_budget,
+            approvals=self.approvals,
+            webhook=self.webhook,
+            flags=self.flags,
         )

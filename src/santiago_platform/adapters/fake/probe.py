@@ -2,17 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...domain.effect import weights_text
+from ...domain.effect import rules_text, weights_text
+from ...domain.flag import served_as
 from ...domain.proof import Claim, Observation
 from .compute import FakeCompute
+from .flags import FakeFlags
 from .traffic import FakeTraffic
 
 
 class FakeProbe:
     """Looks at what the fakes really hold. blind: cannot look at anything."""
 
-    def __init__(self, compute: FakeCompute, traffic: FakeTraffic) -> None:
+    def __init__(self, compute: FakeCompute, traffic: FakeTraffic, flags: FakeFlags | None = None) -> None:
         self.blind = False
+        self._flags = flags or FakeFlags()
         self._compute = compute
         self._traffic = traffic
 
@@ -29,10 +32,14 @@ class FakeProbe:
 
     async def _look(self, subject: str) -> str:
         kind, where, *rest = subject.split(" ")
+        if kind == "flag":
+            return served_as(self._flags.served.compiled(rest[0]).get(where))
         service, environment = where.split("/")
         route = self._traffic.routes.get((service, environment))
         if kind == "route":
             return weights_text(route.weights if route else {})
+        if kind == "rules":
+            return rules_text(route.matches, route.mirror, sticky=route.sticky) if route else "none"
         if kind == "serves":
             alive = {s.instance.id for s in await self._compute.list(service, environment) if s.pid}
             serving = {

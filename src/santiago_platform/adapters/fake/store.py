@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.evidence import Attestation
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.operation import Operation, OperationState
@@ -52,6 +53,7 @@ class _Rows:
         self._deployments: dict[tuple[str, str], Deployment] = {}
         self._job_runs: dict[str, JobRun] = {}
         self._tokens: dict[str, Token] = {}
+        self._attestations: dict[str, Attestation] = {}
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -137,6 +139,9 @@ class _Rows:
     def tokens(self) -> Sequence[Token]:
         return list(self._tokens.values())
 
+    def attestations(self, release: str) -> Sequence[Attestation]:
+        return [a for a in self._attestations.values() if a.release == release]
+
     def save_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
@@ -196,3 +201,6 @@ class _Rows:
 
     def save_token(self, token: Token) -> None:
         self._tokens[token.id] = token
+
+    def add_attestation(self, attestation: Attestation) -> None:
+        self._attestations.setdefault(attestation.id, attestation)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ...domain.counters import Count, Counters
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route, RouteStatus
+
+EDGES = (0.1, 1.0, 3600.0)  # of the latencies that `count` takes, seconds
 
 
 class FakeTraffic:
     """Routes in a dictionary. acknowledging: the proxies take what they are given. sabotaged: `apply` says done
     and does nothing, and `status` repeats the lie. unhealthy: versions whose endpoints no proxy finds healthy.
-    active: requests in flight, by instance id."""
+    active: requests in flight, by instance id. epochs: of the proxies that live, by name."""
 
     def __init__(self) -> None:
         self.acknowledging = True
@@ -16,7 +21,57 @@ class FakeTraffic:
         self.active: dict[str, int] = {}
         self.history: list[Route] = []
         self.routes: dict[tuple[str, str], Route] = {}
+        self.epochs = {"proxy-a": 1, "proxy-b": 1}
         self._claimed: dict[tuple[str, str], Route] = {}
+        self._counted: dict[tuple[str, str, str], dict[tuple[str, bool], Count]] = {}
+
+    def count(
+        self,
+        version: str,
+        *,
+        requests: int = 0,
+        errors: int = 0,
+        abandoned: int = 0,
+        within: Mapping[float, int] | None = None,
+        mirrored: bool = False,
+        proxy: str = "proxy-a",
+        service: str = "web",
+        environment: str = "production",
+    ) -> None:
+        """Something happened to a version. within: how many took at most so long, by an edge of EDGES each."""
+        counts = self._counted.setdefault((proxy, service, environment), {})
+        was = counts.get((version, mirrored), Count(version=version, mirrored=mirrored))
+        gained = within or {}
+        counts[version, mirrored] = Count(
+            version=version,
+            mirrored=mirrored,
+            requests=was.requests + requests,
+            errors=was.errors + errors,
+            abandoned=was.abandoned + abandoned,
+            within=tuple((edge, dict(was.within).get(edge, 0) + gained.get(edge, 0)) for edge in EDGES),
+        )
+
+    def serve(
+        self,
+        requests: int,
+        *,
+        failing: Mapping[str, float] | None = None,
+        service: str = "web",
+        environment: str = "production",
+    ) -> None:
+        """Answers that many requests by the weights. failing: the share that fails, by version."""
+        route = self.routes.get((service, environment))
+        weights = route.weights if route else {}
+        for version, weight in weights.items():
+            mine = round(requests * weight / sum(weights.values()))
+            errors = round(mine * (failing or {}).get(version, 0.0))
+            within = dict.fromkeys(EDGES, mine)
+            self.count(version, requests=mine, errors=errors, within=within, service=service, environment=environment)
+
+    def restart(self, proxy: str) -> None:
+        """It begins to count anew."""
+        self.epochs[proxy] += 1
+        self._counted = {key: counts for key, counts in self._counted.items() if key[0] != proxy}
 
     async def apply(self, route: Route) -> None:
         key = (route.service, route.environment)
@@ -39,12 +94,25 @@ class FakeTraffic:
     async def status(self, service: str, environment: str) -> RouteStatus:
         route = self._claimed.get((service, environment))
         if route is None:
-            return RouteStatus(weights={})
+            return RouteStatus(weights={}, acknowledged=self.acknowledging)
         endpoints = [(b, e) for b in route.backends for e in b.endpoints]
         return RouteStatus(
             weights=route.weights if self.acknowledging else None,
+            acknowledged=self.acknowledging,
             healthy=frozenset(e.instance for b, e in endpoints if not e.draining and b.version not in self.unhealthy),
             known=frozenset(e.instance for _, e in endpoints),
             active_requests={e.instance: self.active.get(e.instance, 0) for _, e in endpoints},
             address=f"127.0.0.1:{20000 + list(self._claimed).index((service, environment))}",
         )
+
+    async def counters(self, service: str, environment: str) -> tuple[Counters, ...]:
+        route = self._claimed.get((service, environment))
+        known = {(b.version, False): Count(version=b.version) for b in route.backends} if route else {}
+        if route and route.mirror:
+            known[route.mirror.version, True] = Count(version=route.mirror.version, mirrored=True)
+        found = []
+        for proxy, epoch in self.epochs.items():
+            counted = self._counted.get((proxy, service, environment), {})
+            counts = tuple(counted.get(key, zero) for key, zero in known.items())
+            found.append(Counters(proxy=proxy, epoch=str(epoch), counts=counts))
+        return tuple(found)

@@ -12,18 +12,20 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...domain.counters import Counters
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route, RouteStatus
 from ..layout import ENVOYS, Layout
-from . import envoy_config as config
 from . import envoy_files as files
 from .envoy_admin import EnvoyAdmin, File, View
-from .envoy_config import Cluster, Json, Key, VirtualHost
+from .envoy_config import Cluster, Json, Key, clusters
+from .envoy_counters import counts, pattern
 from .envoy_listener import listeners
+from .envoy_routes import VirtualHost, routes
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class _Target:
 
     @classmethod
     def of(cls, route: Route) -> _Target:
-        return cls(route, VirtualHost.of(route), tuple(Cluster.of(route, b) for b in route.backends))
+        return cls(route, VirtualHost.of(route), Cluster.all_of(route))
 
 
 class EnvoyTraffic:
@@ -72,7 +74,7 @@ class EnvoyTraffic:
         self._quiet: dict[str, float] = {}
         self._unsettled: set[Key] = {*self._wanted, *self._published}
         self._taken: dict[tuple[str, str], File] = {}
-        self._history: OrderedDict[str, dict[Key, dict[str, int]]] = OrderedDict()
+        self._history: OrderedDict[str, dict[Key, VirtualHost]] = OrderedDict()
         self._texts: dict[str, str] = {}
         self._repaired = float("-inf")
         self._listeners = ""  # the version that was written last
@@ -147,7 +149,7 @@ class EnvoyTraffic:
             await self._step(unless=lambda: key not in self._unsettled and not self._due())
         views = await self._admin.look({key, *self._unsettled}, since=time.monotonic() - FRESH_SECONDS)
         target = self._wanted.get(key)
-        current = target.clusters if target else ()
+        own = [c for c in (target.clusters if target else ()) if not c.mirrored]
         prefix = f"{service}__{environment}__"
         hosts = [
             (instance, host)
@@ -162,21 +164,27 @@ class EnvoyTraffic:
         error = self._error(views)
         if error:
             self._unsettled.add(key)
+        followed = self._followed(key, views)
         return RouteStatus(
-            weights=self._weights(key, views),
-            healthy=frozenset(e.instance for c in current for e in c.endpoints if _healthy(c.name, e.instance, views)),
+            weights=_common([host.weights if host else {} for host in followed or ()]),
+            acknowledged=followed is not None and all(host == (target.host if target else None) for host in followed),
+            healthy=frozenset(e.instance for c in own for e in c.endpoints if _healthy(c.name, e.instance, views)),
             known=frozenset(active),
             active_requests=active,
             error=error,
             address=f"127.0.0.1:{self._ports[key]}" if key in self._ports else "",
         )
 
-    def _weights(self, key: Key, views: tuple[View, ...]) -> dict[str, int] | None:
-        """What all live Envoys follow, although they may follow different versions of the file."""
-        followed = [self._history[v.routes].get(key, {}) if v.routes in self._history else None for v in views]
-        if not followed or any(weights != followed[0] for weights in followed):
+    async def counters(self, service: str, environment: str) -> tuple[Counters, ...]:
+        answers = await self._admin.statistics(pattern(service, environment))
+        return tuple(Counters(proxy=a.name, epoch=a.epoch, counts=counts(a.text)) for a in answers)
+
+    def _followed(self, key: Key, views: tuple[View, ...]) -> list[VirtualHost | None] | None:
+        """What each live Envoy follows, although by different versions of the file. None where one follows none of
+        those that are known, or none lives."""
+        if not views or any(view.routes not in self._history for view in views):
             return None
-        return followed[0]
+        return [self._history[view.routes].get(key) for view in views]
 
     def _error(self, views: tuple[View, ...]) -> str:
         """Which files an Envoy has refused since it last took one of that name."""
@@ -268,7 +276,7 @@ class EnvoyTraffic:
         after = {key: host for key, host in self._published.items() if key in self._wanted}
         for key in looked & self._wanted.keys():
             target = self._wanted[key]
-            if all(cluster in view.hosts for view in views for _, cluster, _ in target.host.shares):
+            if all(cluster in view.hosts for view in views for cluster in target.host.clusters):
                 after[key] = target.host
         if after != self._published:
             self._published = after
@@ -277,7 +285,7 @@ class EnvoyTraffic:
     async def _hold_less(self, views: tuple[View, ...], looked: frozenset[Key]) -> None:
         """Clusters that nothing needs go, once nothing is in flight to them for a while."""
         needed = {c.name for target in self._wanted.values() for c in target.clusters}
-        needed |= {cluster for host in self._published.values() for _, cluster, _ in host.shares}
+        needed |= {cluster for host in self._published.values() for cluster in host.clusters}
         current = next(reversed(self._history))
         followed = all(view.routes == current for view in views)
         now = time.monotonic()
@@ -332,9 +340,9 @@ class EnvoyTraffic:
         """A file's content as it should be now; None for the listeners before the first `up`."""
         match name:
             case "rds.json":
-                return config.routes(self._published.values(), self._listened)
+                return routes(self._published.values(), self._listened)
             case "cds.json":
-                return config.clusters(self._held.values())
+                return clusters(self._held.values())
             case _:
                 self._served = self._ingress
                 return listeners(self._xds, self._ingress, self._listened) if self._ingress else None
@@ -344,7 +352,7 @@ class EnvoyTraffic:
             self._listeners = version
         if name != "rds.json":
             return
-        self._history[version] = {key: host.weights for key, host in self._published.items()}
+        self._history[version] = dict(self._published)
         if len(self._history) > KEPT_VERSIONS:
             self._history.popitem(last=False)
 
@@ -373,6 +381,11 @@ class EnvoyTraffic:
 
 def _key(route: Route | VirtualHost) -> Key:
     return route.service, route.environment
+
+
+def _common(found: Sequence[dict[str, int]]) -> dict[str, int] | None:
+    """What all have in common; None where they differ, or there are none."""
+    return found[0] if found and all(each == found[0] for each in found) else None
 
 
 def _healthy(cluster: str, instance: str, views: Iterable[View]) -> bool:

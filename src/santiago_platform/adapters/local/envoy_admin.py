@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
 
@@ -55,11 +57,23 @@ class View:
         return self.files["rds.json"].version if self.files else ""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """name: of the Envoy. epoch: of the process that answered."""
+
+    name: str
+    epoch: str
+    text: str
+
+
 class EnvoyAdmin:
     """Looks at the Envoys that live. sockets: by name. Concurrent looks share one."""
 
     def __init__(self, sockets: Mapping[str, Path]) -> None:
         self._servers = {name: UnixHttp(path, TIMEOUT_SECONDS) for name, path in sockets.items()}
+        # Of their own: a server answers one request at a time, and counters are asked for beside the looks.
+        self._counters = {name: UnixHttp(path, TIMEOUT_SECONDS) for name, path in sockets.items()}
+        self._asking = {name: asyncio.Lock() for name in sockets}
         self._lock = asyncio.Lock()
         self._begun = float("-inf")
         self._keys: frozenset[Key] = frozenset()
@@ -78,6 +92,20 @@ class EnvoyAdmin:
                 self._begun, self._keys, self._views = begun, asked, tuple(view for view in seen if view is not None)
             return self._views
 
+    async def statistics(self, pattern: str) -> tuple[Answer, ...]:
+        """Those whose names fit, as text, of each Envoy that answers; histograms by cumulative buckets."""
+        query = urlencode({"filter": pattern, "histogram_buckets": "cumulative"})
+        answers = await asyncio.gather(*(self._answer(name, f"/stats?{query}") for name in self._counters))
+        return tuple(answer for answer in answers if answer is not None)
+
+    async def _answer(self, name: str, path: str) -> Answer | None:
+        try:
+            async with self._asking[name]:
+                text = await self._counters[name].get(path)
+                return Answer(name, _epoch(self._counters[name].peer), text.decode())
+        except (OSError, ValueError):
+            return None
+
     def _asked(self, keys: Collection[Key]) -> frozenset[Key]:
         """With the few that others have asked for lately, and are about to ask for again."""
         now = time.monotonic()
@@ -86,7 +114,7 @@ class EnvoyAdmin:
         return frozenset(self._last_asked if len(self._last_asked) <= TOGETHER_AT_MOST else keys)
 
     async def close(self) -> None:
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._counters.values()):
             server.close()
 
     async def _view(self, name: str, keys: frozenset[Key]) -> View | None:
@@ -100,6 +128,14 @@ class EnvoyAdmin:
             return None
         except (OSError, ValueError, KeyError):
             return View(name=name, answers=False)
+
+
+def _epoch(connection: socket.socket) -> str:
+    """The process at the other end of a Unix socket and when it began. Raises OSError where it has ended."""
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    # Its name, in brackets, may hold anything.
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return f"{pid}-{after_name[19]}"
 
 
 def _clusters(keys: frozenset[Key]) -> str:
@@ -121,7 +157,9 @@ def _parse(name: str, statistics: str, clusters: dict[str, Any]) -> View:
         },
         hosts={
             cluster["name"]: {
-                host["hostname"]: Host(healthy=_healthy(host["health_status"]), active=_active(host["stats"]))
+                host["hostname"].partition(":")[0]: Host(
+                    healthy=_healthy(host["health_status"]), active=_active(host["stats"])
+                )
                 for host in cluster.get("host_statuses", ())
             }
             for cluster in clusters.get("cluster_statuses", ())

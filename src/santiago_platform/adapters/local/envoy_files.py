@@ -24,8 +24,9 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.route import Route
 from ...domain.value import Value
 from .certificate import Certificate, Certificates
-from .envoy_config import Cluster, Json, Key, VirtualHost
+from .envoy_config import Cluster, Json, Key
 from .envoy_listener import IngressFile, secret, secret_file
+from .envoy_routes import VirtualHost
 
 PORTS_FILE = "service-ports.json"
 M = TypeVar("M", bound=Value)

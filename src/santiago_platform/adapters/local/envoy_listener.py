@@ -14,7 +14,8 @@ from pathlib import Path
 from ...domain.environment import Tls
 from ...domain.value import Value
 from .certificate import Certificate
-from .envoy_config import FLOW_CONTROL, METADATA, ROUTES, VERSION_HEADER, Json, Key
+from .envoy_config import FLOW_CONTROL, MIRRORED, Json, Key
+from .envoy_routes import METADATA, ROUTES, VERSION_HEADER
 
 DEFAULT_SECRET = "ingress"  # noqa: S105 - a name
 
@@ -35,6 +36,22 @@ _ACCESS = {
     "flags": "%RESPONSE_FLAGS%",
 }
 
+# What is read of an Envoy's 260 statistics a cluster: looking through the others would be most of the cost of reading.
+_STATISTICS = (
+    *({"prefix": f"{name}."} for name in ("http.ingress", "listener_manager", "cluster_manager", "server")),
+    *(
+        {"suffix": f".{kind}.upstream_rq_{name}"}
+        for kind in ("external", "internal")
+        for name in ("completed", "time", "1xx", "2xx", "3xx", "4xx", "5xx")
+    ),
+    *({"suffix": f".upstream_rq_{name}"} for name in ("active", "retry", "timeout", "pending_overflow", "tx_reset")),
+    *(
+        {"suffix": f".upstream_cx_{name}"}
+        for name in ("active", "connect_fail", "destroy_local_with_active_rq", "protocol_error")
+    ),
+    *({"suffix": f".{name}"} for name in ("membership_healthy", "membership_total", "ejections_active")),
+)
+
 
 class IngressFile(Value):
     """ingress.json: how the ingress was set up by the last `up`. Paths of certificates are absolute."""
@@ -51,15 +68,17 @@ def bootstrap(*, node: str, workspace: str, admin: Path, xds: Path, stats_port: 
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "stats_flush_interval": "1s",
         "stats_config": {
+            "stats_matcher": {"inclusion_list": {"patterns": [*_STATISTICS]}},
             "stats_tags": [
                 {"tag_name": "service", "regex": r"^cluster\.(([^._]+)__[^._]+__[^.]+\.)"},
                 {"tag_name": "environment", "regex": r"^cluster\.([^._]+__([^._]+)__[^.]+\.)"},
-                {"tag_name": "version", "regex": r"^cluster\.([^._]+__[^._]+__([^.]+)\.)"},
+                {"tag_name": "version", "regex": rf"^cluster\.([^._]+__[^._]+__([^._]+)(?:{MIRRORED})?\.)"},
             ],
             "histogram_bucket_settings": [
                 {
                     "match": {"suffix": "upstream_rq_time"},
-                    "buckets": [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000],
+                    # Milliseconds. The last one holds all, so that counts by edge say of how many they are.
+                    "buckets": [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 3600000],
                 }
             ],
         },

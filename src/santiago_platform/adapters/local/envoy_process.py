@@ -11,10 +11,11 @@ import httpx2
 
 from ...domain.environment import Ingress, Tls
 from ..layout import Layout
-from . import envoy_config as config
 from . import envoy_files as files
 from .certificate import below
+from .envoy_config import clusters
 from .envoy_listener import IngressFile, bootstrap, listeners, secret_file
+from .envoy_routes import routes
 from .listening_sockets import listening_sockets, refuse_connections, waiting
 
 ACCEPT_SECONDS = 1.0  # for connections that wait to be accepted
@@ -44,7 +45,7 @@ def envoy_command(
                 raise refused
     files.replace(xds / "ingress.json", chosen.model_dump_json(exclude_defaults=True))
     state, ports = files.load_state(xds), files.load_ports(layout.state)
-    first = {"cds.json": config.clusters(state.held), "rds.json": config.routes(state.published, ports)}
+    first = {"cds.json": clusters(state.held), "rds.json": routes(state.published, ports)}
     for file, resources in first.items():
         if not (xds / file).exists():
             files.replace(xds / file, files.versioned(resources, files.new_version()))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...domain.environment import Addresses, Ingress
+from ...domain.environment import Addresses, FlagSettings, Ingress
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.value import Value
 from ..artifacts.build import end_builds
@@ -22,6 +22,8 @@ from .alertmanager import alertmanager_command
 from .binaries import keep
 from .envoy_files import load_ports, save_ports
 from .envoy_process import drain, envoy_command, follows
+from .flags import UNIT as FLAGS
+from .flags import claim_flag_port, flag_unit, has_flags
 from .podman import unmount_below
 from .port_registry import PortRegistry, bindable
 from .prometheus import PrometheusConfig, prometheus_command
@@ -38,7 +40,8 @@ _PASSED_ON_PREFIXES = ("XDG_", "SANTIAGO_", "GIT_AUTHOR_", "GIT_COMMITTER_")
 
 
 class Ports(Value):
-    """Where the platform's processes listen, on loopback. statistics: of the Envoys, by name."""
+    """Where the platform's processes listen, on loopback. statistics: of the Envoys, by name. flags: once there are
+    any; 0 in the notes of a former version."""
 
     server: int
     ingress: int
@@ -46,6 +49,7 @@ class Ports(Value):
     alertmanager: int
     statistics: dict[str, int]
     tls: int | None = None
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class LocalPlatform:
         daemon: tuple[str, ...],
         report: Callable[[str], None],
         ingress: Ingress | None = None,
+        flags: FlagSettings | None = None,
     ) -> Ports:
         """Starts what does not run; instances that ran before come back. Running processes are left alone.
 
@@ -84,14 +89,19 @@ class LocalPlatform:
         with locked(layout.state):
             self._forget_former_boot()
             self._note_boot()
-            return self._up(addresses, daemon, report, ingress or Ingress())
+            return self._up(addresses, daemon, report, ingress or Ingress(), flags or FlagSettings())
 
     def _up(
-        self, addresses: Addresses, daemon: tuple[str, ...], report: Callable[[str], None], ingress: Ingress
+        self,
+        addresses: Addresses,
+        daemon: tuple[str, ...],
+        report: Callable[[str], None],
+        ingress: Ingress,
+        flags: FlagSettings,
     ) -> Ports:
         layout = self._layout
         self._make_runtime()
-        ports = self._claim(addresses, ingress)
+        ports = self._claim(addresses, ingress, report)
         self._claim_service_ports(report)
         partial = layout.state / "ports.new"
         partial.write_text(ports.model_dump_json(exclude_none=True))
@@ -111,6 +121,8 @@ class LocalPlatform:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for unit in self._units(ports, daemon, environment):
             self.supervisor.replace(unit)
+        if has_flags(layout):
+            self.supervisor.replace(flag_unit(layout, ports.flags, flags.origins))
         envoys = self._envoys(ports, ingress)
         changed = [unit.name for unit in envoys if self.supervisor.replace(unit, restart=False)]
         self.supervisor.start_tree()
@@ -197,7 +209,7 @@ class LocalPlatform:
     def _plain_environment(self) -> dict[str, str]:
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._layout.state)}
 
-    def _claim(self, addresses: Addresses, ingress: Ingress) -> Ports:
+    def _claim(self, addresses: Addresses, ingress: Ingress, report: Callable[[str], None]) -> Ports:
         """Ports of this workspace. Those that people know must be free of others, and are probed before use."""
         running = self.supervisor.alive
         known = {"server": addresses.server_port, "ingress": addresses.ingress_port}
@@ -219,6 +231,7 @@ class LocalPlatform:
             alertmanager=self._any_port("alertmanager", running),
             statistics={name: self._any_port(f"statistics of {name}", running) for name in ENVOYS},
             tls=known.get("TLS"),
+            flags=claim_flag_port(self._layout, self._registry, running=running, report=report),
         )
 
     def _claim_service_ports(self, report: Callable[[str], None]) -> None:
@@ -308,7 +321,8 @@ class LocalPlatform:
 
     def units(self) -> list[UnitView]:
         views = []
-        for name in SYSTEM_UNITS:
+        served = (FLAGS,) if self.supervisor.directory(FLAGS).exists() else ()
+        for name in (*SYSTEM_UNITS, *served):
             status = self.supervisor.status(name)
             pid = status.process.pid if status.process else 0
             views.append(UnitView(name=name, pid=pid, restarts=len(status.deaths)))

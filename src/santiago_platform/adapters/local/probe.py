@@ -9,15 +9,16 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
 
-from ...domain.effect import weights_text
 from ...domain.proof import Claim, Observation
-from ...domain.route import hostname
+from ...domain.route import hostname, sticky_cookie
 from ..layout import ENVOYS, WORKSPACE_VARIABLE, Layout
+from . import route_dump
+from .flag_probe import observe_flag
 
 ADMIN_TIMEOUT_SECONDS = 2.0
 SCAN_SHARED_SECONDS = 0.1
@@ -32,14 +33,16 @@ _INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"
 _VERSION_HEADER = "x-santiago-version"
 _GRPC = {"content-type": "application/grpc", "te": "trailers"}
 _GRPC_UNAVAILABLE = "14"
-_SUBJECT = re.compile(r"(route|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
+_SUBJECT = re.compile(r"(route|rules|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
+_FLAG = re.compile(r"flag [A-Za-z0-9._-]+ [a-z0-9-]+")
 
 
 class LocalProbe:
-    """Implements ports.probe.Probe. ingress_port: where clients reach the services."""
+    """Implements ports.probe.Probe. ingress_port: where clients reach services; flags_port: where they read flags."""
 
-    def __init__(self, layout: Layout, ingress_port: int) -> None:
+    def __init__(self, layout: Layout, ingress_port: int, flags_port: int = 0) -> None:
         self._layout = layout
+        self._flags_port = flags_port
         self._ingress = f"http://127.0.0.1:{ingress_port}/"
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
@@ -50,17 +53,24 @@ class LocalProbe:
         return [observation for each in seen for observation in each]
 
     async def _observe(self, claim: Claim) -> list[Observation]:
+        if _FLAG.fullmatch(claim.subject):
+            return [await observe_flag(claim.subject, self._flags_port)]
         match = _SUBJECT.fullmatch(claim.subject)
         if match is None:
             return [Observation(subject=claim.subject, value=None, source="nobody", detail="unknown kind of subject")]
         kind, service, environment, version = match.groups()
+        host = hostname(service, environment)
         if kind == "route":
-            return await self._route(claim.subject, service, environment)
+            return await self._route(claim.subject, lambda dump: route_dump.weights(dump, host))
+        if kind == "rules":
+            cookie = sticky_cookie(service, environment)
+            return await self._route(claim.subject, lambda dump: route_dump.rules(dump, host, cookie))
         if kind == "serves":
-            return [await self._serves(claim, hostname(service, environment), grpc=version == "h2c")]
+            return [await self._serves(claim, host, grpc=version == "h2c")]
         return [await self._running(claim.subject, f"{service}__{environment}__{version}__")]
 
-    async def _route(self, subject: str, service: str, environment: str) -> list[Observation]:
+    async def _route(self, subject: str, read: Callable[[dict[str, Any]], str]) -> list[Observation]:
+        """read: what an Envoy's configuration of routes says of the subject."""
         answers = await asyncio.gather(*(self._routes_of(name) for name in ENVOYS))
         seen = []
         for name, answer in zip(ENVOYS, answers, strict=True):
@@ -70,8 +80,7 @@ class LocalProbe:
             if isinstance(answer, str):
                 seen.append(Observation(subject=subject, value=None, source=source, detail=answer))
             else:
-                value = _weights(answer, hostname(service, environment))
-                seen.append(Observation(subject=subject, value=value, source=source))
+                seen.append(Observation(subject=subject, value=read(answer), source=source))
         none = Observation(subject=subject, value=None, source="envoy admin", detail="no Envoy is running")
         return seen or [none]
 
@@ -137,25 +146,6 @@ class LocalProbe:
                 return version if version == "none" or response.status_code < 500 else str(response.status_code)
         except httpx2.HTTPError as exc:
             return type(exc).__name__
-
-
-def _weights(dump: dict[str, Any], host: str) -> str:
-    """Canonical weights of a host name. Requests of one host that are not treated alike are told apart by ` | `."""
-    for config in dump.get("configs", ()):
-        for virtual in config.get("route_config", {}).get("virtual_hosts", ()):
-            if host in virtual["domains"]:
-                return " | ".join(sorted({_shares(route) for route in virtual.get("routes", ())})) or "none"
-    return "none"
-
-
-def _shares(route: dict[str, Any]) -> str:
-    """Clusters are named SERVICE__ENVIRONMENT__VERSION__DIGEST."""
-    shares: dict[str, int] = {}
-    action = route.get("route", {})
-    for cluster in action.get("weighted_clusters", {}).get("clusters", ()):
-        version = cluster["name"].split("__")[2]
-        shares[version] = shares.get(version, 0) + int(cluster.get("weight", 0))
-    return weights_text(shares)
 
 
 def _instances(workspace: str) -> frozenset[str]:

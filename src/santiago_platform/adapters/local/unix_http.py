@@ -7,6 +7,7 @@ Envoys are asked four times for every look at them.
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import cast
 
@@ -41,6 +42,13 @@ class UnixHttp:
             _, self._connection = await loop.create_unix_connection(_Connection, str(self._path))
             return _body(await self._connection.ask(request), target)
 
+    @property
+    def peer(self) -> socket.socket:
+        """The socket that the last answer came by. Raises ConnectionResetError where there is none."""
+        if self._connection is None:
+            raise ConnectionResetError("nothing was asked yet")
+        return self._connection.socket
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -61,6 +69,12 @@ class _Connection(asyncio.Protocol):
         self.usable = False
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
+
+    @property
+    def socket(self) -> socket.socket:
+        if self._transport is None:
+            raise ConnectionResetError("the connection is closed")
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
 
     async def ask(self, request: bytes) -> Answer:
         """Raises ConnectionError where it is or gets closed, ValueError for what is not HTTP. Cancelled, it is closed:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.evidence import Attestation
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.operation import Operation, OperationState
@@ -100,6 +101,9 @@ class Rows:
 
     def tokens(self) -> Sequence[Token]:
         return self._all(Token, sql.TOKENS)
+
+    def attestations(self, release: str) -> Sequence[Attestation]:
+        return self._all(Attestation, sql.ATTESTATIONS, release=release)
 
     def save_operation(self, operation: Operation) -> None:
         self._execute(
@@ -190,6 +194,11 @@ class Rows:
 
     def save_token(self, token: Token) -> None:
         self._execute(sql.SAVE_TOKEN, id=token.id, document=_document(token))
+
+    def add_attestation(self, attestation: Attestation) -> None:
+        self._execute(
+            sql.ADD_ATTESTATION, id=attestation.id, release=attestation.release, document=_document(attestation)
+        )
 
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))

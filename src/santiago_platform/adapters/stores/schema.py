@@ -63,6 +63,7 @@ job_runs = _table(
     Column("unfinished", Boolean),
 )
 tokens = _table("token", _row_number(), Column("id", String))
+attestations = _table("attestation", _row_number(), Column("id", String), Column("release", String))
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -98,6 +99,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX job_run_of_job ON job_run (service, environment, job, number)",
         "CREATE INDEX job_run_of_rollout ON job_run (rollout_id)",
         "CREATE INDEX job_run_unfinished ON job_run (number) WHERE unfinished = 1",
+    ),
+    (
+        """CREATE TABLE attestation (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, release TEXT NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX attestation_of_release ON attestation (release, number)",
     ),
 )
 

@@ -10,7 +10,7 @@ from functools import cache
 from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, select, update
 from sqlalchemy.dialects import sqlite
 
-from .schema import deployments, inbox, job_runs, journal, operations, rollouts, tokens
+from .schema import attestations, deployments, inbox, job_runs, journal, operations, rollouts, tokens
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
@@ -72,6 +72,7 @@ DEPLOYMENTS_OF_TENANT = _sql(
 JOB_RUN = _sql(_documents(job_runs, "id"))
 TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
+ATTESTATIONS = _sql(_documents(attestations, "release").order_by(attestations.c.number))
 
 SAVE_OPERATION = _upsert(operations, "id")
 _ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
@@ -101,3 +102,4 @@ SAVE_DEPLOYMENT = _upsert(deployments, "service", "environment")
 SAVE_JOB_RUN = _upsert(job_runs, "id")
 FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
+ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())

@@ -9,10 +9,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...domain.environment import Settings
+from ...domain.flag import FlagFile
 from ..artifacts.build import Build
 from .score import Score
 
-SCHEMAS: dict[str, type[BaseModel]] = {"santiago": Settings, "score": Score, "build": Build}
+SCHEMAS: dict[str, type[BaseModel]] = {"santiago": Settings, "score": Score, "build": Build, "flags": FlagFile}
 
 
 def schema_text(name: str) -> str:

@@ -17,7 +17,7 @@ from .score import Container, ContainerProbe, HttpProbe, Score, is_name
 from .score_mounts import Mounts
 from .yaml_document import NAME_RULE, Document, Path, nearest
 
-_RESOURCES = ("service", "environment", "volume")
+_RESOURCES = ("service", "environment", "flags", "volume")
 _SERVICE_OUTPUTS = ("host", "port", "url")
 LOOPBACK = "127.0.0.1"
 PROTOCOL = "santiago.dev/protocol"  # an annotation: Score itself knows TCP and UDP alone
@@ -34,6 +34,7 @@ def resolve(
     *,
     services: Callable[[], list[str]],
     service_port: Callable[[str, str], int],
+    flags_url: Callable[[str], str],
     release: str,
     environment: str,
 ) -> Template:
@@ -47,7 +48,7 @@ def resolve(
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {environment}", f"santiago.yaml has: {known}"
         )
-    return _Resolution(score, document, settings, services, service_port, environment).template(release)
+    return _Resolution(score, document, settings, services, service_port, flags_url, environment).template(release)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Resolution:
     settings: Settings
     services: Callable[[], list[str]]
     service_port: Callable[[str, str], int]
+    flags_url: Callable[[str], str]
     environment: str
 
     def template(self, release: str) -> Template:
@@ -288,6 +290,8 @@ class _Resolution:
                 return self._setting(output)
             case "service":
                 return self._service_output(resource.id or name, output, at)
+            case "flags":
+                return self._flags_output(output, at)
             case kind:
                 raise PlaceholderError(
                     f"a {kind} has no output {output!r}", f"`source: ${{resources.{name}}}` under `volumes` mounts it"
@@ -313,12 +317,20 @@ class _Resolution:
             raise PlaceholderError(f"a service has no output {output!r}", nearest(output, list(outputs)))
         return outputs[output]
 
+    def _flags_output(self, output: str, path: Path) -> str:
+        if output != "url":
+            raise PlaceholderError(f"flags have no output {output!r}", "they have url")
+        try:
+            return self.flags_url(self.environment)
+        except PlatformError as exc:
+            raise self.document.error(path, exc.message, exc.hint, exc.code) from exc
+
     def _placeholders(self) -> tuple[tuple[str, str], ...]:
         """What may stand in a file of the release, which is read when an instance starts, and what it stands for."""
         found = {f"metadata.{key}": text for key, text in self.score.metadata if isinstance(text, str)}
         found |= {f"metadata.annotations.{key}": text for key, text in self.score.metadata.annotations.items()}
         variables = self.settings.environments[self.environment].settings(self.score.metadata.name).variables
-        outputs = {"environment": tuple(variables), "service": _SERVICE_OUTPUTS}
+        outputs = {"environment": tuple(variables), "service": _SERVICE_OUTPUTS, "flags": ("url",)}
         for name, resource in self.score.resources.items():
             for output in outputs.get(resource.type, ()):
                 found[f"resources.{name}.{output}"] = self._output(name, output, ("resources", name))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.gates.promotion import PromotionGate
 from ...domain.workload import Template
 from .score import is_name, read_score
 from .score_template import resolve
-from .yaml_document import LIMIT_BYTES, NAME_RULE, parse, validate
+from .text_file import read_within
+from .yaml_document import NAME_RULE, nearest, parse, validate
 
 SETTINGS_FILE = "santiago.yaml"
 DOCUMENTS = "docs/architecture"
@@ -28,14 +29,17 @@ class FileWorkspace:
         root: Path,
         variables: Mapping[str, str] = os.environ,
         service_port: Callable[[str, str], int] = lambda _service, _environment: 0,
+        flags_url: Callable[[str], str] = lambda environment: f"http://127.0.0.1:0/{environment}",
     ) -> None:
         """variables: of the process's environment, which may name other ports than santiago.yaml.
 
-        service_port: gives the port of 127.0.0.1 that leads to a service of an environment.
+        service_port: gives the port of 127.0.0.1 that leads to a service of an environment. flags_url: where the
+        flags of an environment are read; raises PlatformError where there are none.
         """
         self._root = root.resolve()
         self._variables = variables
         self._service_port = service_port
+        self._flags_url = flags_url
         self._last_good: Settings | None = None
 
     @property
@@ -96,6 +100,7 @@ class FileWorkspace:
             settings,
             services=lambda: [service for service in self.services() if settings.tenant_of(service) == tenant],
             service_port=self._service_port,
+            flags_url=self._flags_url,
             release=release,
             environment=environment,
         )
@@ -108,24 +113,7 @@ class FileWorkspace:
         return [(path, text) for path in paths if (text := self._read(path)) is not None]
 
     def _read(self, relative: str) -> str | None:
-        """The text of a file of the workspace, None where there is none."""
-        path = (self._root / relative).resolve()
-        if not path.is_relative_to(self._root):
-            raise _refused(relative, "is a link out of the workspace", "put the file itself there")
-        try:
-            # Not blocking: opening a pipe would wait for its writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as exc:
-            raise _refused(relative, f"cannot be read ({exc.strerror})", "check its owner and mode") from exc
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _refused(relative, "is not a regular file", "put a text file there")
-            content = file.read(LIMIT_BYTES + 1)
-        if len(content) > LIMIT_BYTES:
-            raise _refused(relative, f"is larger than {LIMIT_BYTES // 1024} KiB", "split it, or move data out of it")
-        return decode(content, relative)
+        return read_within(self._root, relative)
 
 
 @lru_cache(maxsize=8)
@@ -145,6 +133,13 @@ def _settings(text: str) -> Settings:
                         f"{variable!r} cannot be an environment variable",
                         "its name must not be empty or hold `=`, and neither name nor value a NUL character",
                     )
+        for index, gate in enumerate(environment.gates):
+            if isinstance(gate, PromotionGate) and gate.after is not None and gate.after not in settings.environments:
+                raise document.error(
+                    ("environments", name, "gates", index, "after"),
+                    f"there is no environment {gate.after}",
+                    nearest(gate.after, list(settings.environments)),
+                )
     owners: dict[str, str] = {}
     for tenant, named in settings.tenants.items():
         for index, service in enumerate(named.services):
@@ -163,18 +158,3 @@ def score_path(service: str) -> str:
 
 def build_path(service: str) -> str:
     return f"services/{service}/build.yaml"
-
-
-def decode(content: bytes, where: str) -> str:
-    """Raises PlatformError(INVALID_ARGUMENT) with the line of the first byte that is not UTF-8."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError as exc:
-        line = content[: exc.start].count(b"\n") + 1
-        raise PlatformError(
-            ErrorCode.INVALID_ARGUMENT, f"{where}:{line}: is not UTF-8 text", "save it as UTF-8"
-        ) from exc
-
-
-def _refused(relative: str, problem: str, hint: str) -> PlatformError:
-    return PlatformError(ErrorCode.INVALID_ARGUMENT, f"{relative}:1: {problem}", hint)

@@ -251,5 +251,5 @@ def _properties(schema: dict[str, Any], path: Path) -> list[str]:
 def _alternatives(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any]]:
     if "$ref" in node:
         return _alternatives(schema, schema["$defs"][node["$ref"].rpartition("/")[2]])
-    below = [a for member in node.get("anyOf", []) for a in _alternatives(schema, member)]
+    below = [a for member in (*node.get("anyOf", []), *node.get("oneOf", [])) for a in _alternatives(schema, member)]
     return [node, *below]

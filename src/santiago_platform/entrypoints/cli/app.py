@@ -123,6 +123,10 @@ class Daemon:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", path, {k: v for k, v in body.items() if v is not None})
 
+    def put(self, path: str, content: bytes) -> Any:
+        """content: of a file, as it is."""
+        return self._ask("PUT", path, content)
+
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path, None)
 
@@ -138,10 +142,11 @@ class Daemon:
         except (httpx2.HTTPError, ValueError, KeyError):
             return False
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | bytes | None) -> Any:
         headers = {"authorization": f"Bearer {token(self._layout)}"}
         try:
-            answer = self._client.request(method, f"http://localhost{path}", json=body, headers=headers)
+            sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+            answer = self._client.request(method, f"http://localhost{path}", headers=headers, **sent)
         except httpx2.TransportError as exc:
             raise PlatformError(
                 ErrorCode.UNAVAILABLE,

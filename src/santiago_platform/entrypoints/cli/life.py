@@ -78,7 +78,7 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's way to say Ctrl-C
     argv = (sys.executable, "-m", "santiago_platform.entrypoints.daemon", str(layout.root))
     try:
-        addresses = platform.up(settings.addresses, argv, console.progress, settings.ingress)
+        addresses = platform.up(settings.addresses, argv, console.progress, settings.ingress, settings.flags)
         platform.wait_ready(Daemon(layout).ready)
         if as_json:
             console.answer(

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 def register(app: typer.Typer) -> None:
-    for command in (release, deploy, rollback, scale, logs):
+    for command in (release, deploy, promote, abort, rollback, scale, logs):
         app.command()(command)
 
 
@@ -68,6 +68,7 @@ def deploy(
     promote: Annotated[str | None, typer.Option("--promote", help="What is live in this environment.")] = None,
     strategy: Annotated[Strategy | None, typer.Option(help="Else as santiago.yaml says.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, max=100, help="Else as santiago.yaml says.")] = None,
+    fixes: Annotated[str | None, typer.Option(help="The incident that it is the fix of; it is told loudly.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Stop before traffic moves, until it is promoted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     wait: Wait = False,
@@ -87,6 +88,7 @@ def deploy(
         from_environment=promote,
         strategy=strategy,
         replicas=replicas,
+        fixes=fixes,
         hold=hold or None,
         dry_run=dry_run or None,
     )
@@ -101,10 +103,29 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to the version before: at once while it is kept warm. Aborts a rollout that is under way."""
-    console.as_json = as_json
-    asked = daemon()
-    told = asked.tool("manage_operation", action="rollback", service=service, environment=environment, reason=reason)
-    _answer(asked, told["operations"][0], wait=wait, as_json=as_json)
+    _tell("rollback", service, environment, reason, wait=wait, as_json=as_json)
+
+
+def promote(
+    service: Service,
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rollout go on that is held, or a canary's step that is being analysed."""
+    _tell("promote", service, environment, reason, wait=wait, as_json=as_json)
+
+
+def abort(
+    service: Service,
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take back a rollout that is under way."""
+    _tell("abort", service, environment, reason, wait=wait, as_json=as_json)
 
 
 def scale(
@@ -122,6 +143,13 @@ def scale(
         "scale_resources", service=service, environment=environment, replicas=replicas, reason=reason or None
     )
     _answer(asked, operation, wait=wait, as_json=as_json)
+
+
+def _tell(action: str, service: str, environment: str, reason: str, *, wait: bool, as_json: bool) -> None:
+    console.as_json = as_json
+    asked = daemon()
+    told = asked.tool("manage_operation", action=action, service=service, environment=environment, reason=reason)
+    _answer(asked, told["operations"][0], wait=wait, as_json=as_json, until_held=action == "promote")
 
 
 def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool, until_held: bool = False) -> None:
@@ -159,6 +187,8 @@ def _show(operation: dict[str, Any]) -> None:
     if operation.get("version"):
         before = f" (before: {operation['previous_version']})" if operation.get("previous_version") else ""
         console.say(f"  version {operation['version']}{before}")
+    for line in operation.get("gates", ()):
+        console.say(f"  gate: {escape(line)}")
     if operation.get("reason"):
         console.say(f"  reason: {escape(operation['reason'])}")
     for line in operation.get("detail", ()):

@@ -8,11 +8,11 @@ import pytest
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import envoy_config as config
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
-from santiago_platform.adapters.local.envoy_config import Cluster, VirtualHost
+from santiago_platform.adapters.local.envoy_config import Cluster
 from santiago_platform.adapters.local.envoy_listener import IngressFile, listeners
 from santiago_platform.domain.environment import Tls
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.route import Backend, Endpoint
+from santiago_platform.domain.route import Backend, Endpoint, Mirror
 from santiago_platform.testing.traffic import backend, route
 
 
@@ -40,10 +40,16 @@ def test_a_draining_endpoint_makes_another_cluster_under_the_same_statistics() -
     assert after.endpoints == (endpoint(0),)
 
 
-def test_weighted_clusters_keep_their_order_and_leave_out_versions_without_weight() -> None:
-    backends = [backend("v2", 1, endpoint(0)), backend("v3", 0, endpoint(0)), backend("v1", 9, endpoint(0))]
-    assert [version for version, _, _ in VirtualHost.of(route(*backends)).shares] == ["v1", "v2"]
-    assert VirtualHost.of(route(*backends)) == VirtualHost.of(route(*reversed(backends)))
+def test_copies_go_to_a_cluster_of_their_own_with_little_room_and_other_statistics() -> None:
+    one = backend("v1", 1, endpoint(0))
+    wanted = route(one).model_copy(update={"mirror": Mirror(version="v1", percent=1)})
+    own, copies = Cluster.all_of(wanted)
+    assert own == cluster(one)
+    assert copies.name != own.name
+    assert copies.statistic == "web__production__v1__mirrored"
+    first, second = config.clusters([own, copies])["resources"]
+    rooms = {r["name"]: r["circuit_breakers"]["thresholds"][0]["max_requests"] for r in (first, second)}
+    assert rooms[copies.name] < rooms[own.name] / 10
 
 
 def test_no_name_of_a_cluster_has_a_dot() -> None:
@@ -57,15 +63,6 @@ def test_a_version_without_health_path_is_checked_by_tcp() -> None:
     assert "http_health_check" not in resource["health_checks"][0]
 
 
-def test_requests_that_are_not_safe_are_retried_only_where_they_never_arrived() -> None:
-    published = [VirtualHost.of(route(backend("v1", 1, endpoint(0))))]
-    (host, _) = config.routes(published, {})["resources"][0]["virtual_hosts"]
-    safe, other = host["routes"]
-    assert safe["match"]["headers"][0]["string_match"] == {"safe_regex": {"regex": "GET|HEAD|OPTIONS"}}
-    assert "reset" in safe["route"]["retry_policy"]["retry_on"].split(",")
-    assert other["route"]["retry_policy"]["retry_on"] == "connect-failure,refused-stream"
-
-
 def test_a_version_that_speaks_http_2_is_another_cluster_and_the_names_of_the_others_stay() -> None:
     plain = backend("v1", 1, endpoint(0))
     assert cluster(plain).name == "web__production__v1__713047ca"
@@ -74,21 +71,6 @@ def test_a_version_that_speaks_http_2_is_another_cluster_and_the_names_of_the_ot
     (resource,) = config.clusters([cluster(other)])["resources"]
     (options,) = resource["typed_extension_protocol_options"].values()
     assert options["explicit_http_config"] == {"http2_protocol_options": config.FLOW_CONTROL}
-
-
-def test_a_service_is_found_by_its_name_with_any_port_and_by_its_own_port_alone() -> None:
-    published = [VirtualHost.of(route(backend("v1", 1, endpoint(0))))]
-    (resource,) = config.routes(published, {("web", "production"): 20001, ("later", "staging"): 20002})["resources"]
-    later, web, unknown = resource["virtual_hosts"]
-    assert web["domains"] == [
-        "web.production.localhost",
-        "web.production.localhost:*",
-        "127.0.0.1:20001",
-        "localhost:20001",
-    ]
-    assert later["domains"] == ["127.0.0.1:20002", "localhost:20002"]
-    assert "later is not deployed in staging" in later["routes"][0]["direct_response"]["body"]["inline_string"]
-    assert unknown["domains"] == ["*"]
 
 
 def test_the_other_listeners_stay_byte_for_byte_when_one_is_added(tmp_path: Path) -> None:

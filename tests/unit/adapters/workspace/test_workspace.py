@@ -116,6 +116,19 @@ def test_values_of_the_environment_are_a_resource(workspace: FileWorkspace) -> N
     assert resolved(workspace, score).command[1] == "here/debug"
 
 
+def test_flags_are_a_resource_of_the_environment_and_refused_where_there_are_none(files: GitWorkspace) -> None:
+    score = with_argument("${resources.flags.url}") + "resources: {flags: {type: flags}}\n"
+    there = FileWorkspace(files.root, {}, flags_url=lambda environment: f"http://127.0.0.1:1/{environment}")
+    assert resolved(there, score).command[-1].startswith("http://127.0.0.1:1/")
+
+    def none(_: str) -> str:
+        raise PlatformError(ErrorCode.FAILED_PRECONDITION, "there are no flags", "make one")
+
+    refused = refusal(FileWorkspace(files.root, {}, flags_url=none), score, ErrorCode.FAILED_PRECONDITION)
+    assert refused.message.endswith(": there are no flags")
+    assert "flags have no output 'colour'" in refusal(there, score.replace("flags.url", "flags.colour")).message
+
+
 def test_annotations_can_be_referred_to_with_dots_escaped_or_not(workspace: FileWorkspace) -> None:
     annotated = "  name: web\n  annotations: {example.com/team: blue}\n"
     for reference in ("example.com/team", "example\\.com/team"):

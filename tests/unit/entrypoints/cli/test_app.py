@@ -39,7 +39,7 @@ def options(command: Any) -> dict[str, Any]:
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    promised = "init up down status doctor stdio release deploy rollback logs tools"
+    promised = "init up down status doctor stdio release deploy promote abort rollback logs tools"
     assert {words[0] for words in COMMANDS if len(words) == 1} >= set(promised.split())
     assert {words for words in COMMANDS if len(words) == 2} >= {("token", "issue"), ("log", "verify")}
 
@@ -140,6 +140,8 @@ def test_a_folder_that_is_no_workspace_is_refused_by_name(santiago: Santiago, tm
         ("status",),
         ("deploy", "web", "--env", "staging"),
         ("rollback", "web", "--env", "staging"),
+        ("promote", "web", "--env", "staging"),
+        ("abort", "web", "--env", "staging"),
         ("release", "web"),
         ("logs", "web"),
         ("token", "list"),

@@ -1,0 +1,1 @@
+"""Evidence: formats that are read, and files that are kept."""

@@ -1,0 +1,42 @@
+"""In place of what this platform does not keep yet: it says so, and nothing is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.gate import Approval, Budget, Incident
+
+
+class NoIncidents:
+    """Implements ports.incidents.Incidents."""
+
+    async def open(self, service: str, environment: str) -> Sequence[Incident]:
+        raise _unsupported("incidents are not kept on this platform yet")
+
+
+class NoErrorBudget:
+    """Implements ports.error_budget.ErrorBudget: knows whether a service has an SLO, and no more.
+
+    root: of the workspace.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def state(self, service: str, environment: str) -> Budget | None:
+        if (self._root / "services" / service / "slo.yaml").exists():
+            raise _unsupported(f"{service} has an SLO, and its error budget is not kept on this platform yet")
+        return None
+
+
+class NoApprovals:
+    """Implements ports.approvals.Approvals."""
+
+    async def of(self, release: str, environment: str, role: str) -> Approval | None:
+        raise _unsupported("approvals are not taken on this platform yet")
+
+
+def _unsupported(what: str) -> PlatformError:
+    return PlatformError(ErrorCode.UNSUPPORTED, what, "leave the gate out until they are")

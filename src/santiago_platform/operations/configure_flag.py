@@ -1,0 +1,247 @@
+"""Changes a feature flag: what it is, who gets it, off at once, back, or as it was before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, WithJsonSchema
+
+from ..domain.environment import Settings
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.flag import (
+    Flag,
+    FlagEntry,
+    FlagError,
+    FlagFile,
+    FlagKey,
+    Override,
+    check_file,
+    killed,
+    restored,
+    shared,
+)
+from ..domain.identity import Name, Principal
+from ..domain.operation import Operation
+from ..domain.policy import authorise
+from ..domain.ramp import LONGEST_RAMP
+from ..domain.value import Value
+from ..ports import Ports
+from ..ports.store import Snapshot, Transaction
+from .change import Record, change
+from .tenancy import of_all_tenants
+
+KIND = "configure_flag"
+WAIT_SECONDS = 10.0
+POLL_SECONDS = 0.02
+LONGEST_MINUTES = int(LONGEST_RAMP / timedelta(minutes=1))
+BOOLEAN: Mapping[str, bool] = {"on": True, "off": False}
+
+Action = Literal["set", "ramp", "kill", "restore", "delete", "rollback"]
+
+
+class FlagFields(Value):
+    """environment: null means all. definition: fields of flagd (variants, defaultVariant, targeting, metadata); what is
+    left out stays, and a new flag is a boolean that is off.
+
+    set takes percent too: the share of users with variant. ramp moves that share from now on, within minutes, to
+    percent. kill: everybody gets the code's default, until restore. rollback: as before the newest change of the flag.
+    """
+
+    environment: Name | None = None
+    definition: Annotated[dict[str, Any], WithJsonSchema({"type": "object"})] | None = None
+    variant: str | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    minutes: Annotated[int, Field(ge=1, le=LONGEST_MINUTES)] | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class FlagChange(FlagFields):
+    """operation: which change a rollback undoes, where it is not the newest of the flag."""
+
+    action: Action
+    flag: FlagKey
+    operation: str | None = None
+
+
+async def configure_flag(ports: Ports, principal: Principal, asked: FlagChange) -> Operation:
+    """The operation, at its end unless that takes longer than 10 s: served, and read back.
+
+    Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (flag, environment, operation), CONFLICT (another change of the
+    flag is under way, or flags.json was edited since), FAILED_PRECONDITION, PERMISSION_DENIED.
+    """
+    subject = f"flag {asked.flag}" + (f"/{asked.environment}" if asked.environment else "")
+    request = asked.model_dump(mode="json", exclude_defaults=True)
+    async with change(ports, principal, f"{KIND}.{asked.action}", subject, request) as record:
+        settings = ports.workspace.last_good_settings()
+        admit_to_flags(principal, KIND, settings)
+        if asked.environment is not None and asked.environment not in settings.environments:
+            known = ", ".join(sorted(settings.environments))
+            raise PlatformError(
+                ErrorCode.NOT_FOUND, f"there is no environment {asked.environment}", f"santiago.yaml has: {known}"
+            )
+        file = await ports.flags.read()
+        before = file.entry(asked.flag)
+        after = await _after(ports, asked, before)
+        _check(asked.flag, file, after)
+        operation = _operation(ports, principal, settings, asked, before, after, record)
+        await ports.store.write(lambda tx: _store(tx, asked.flag, operation))
+        record.continues = True
+    ports.activation.activate()
+    return await _ended(ports, operation.id)
+
+
+def admit_to_flags(principal: Principal, action: str, settings: Settings) -> None:
+    """Flags are the workspace's own tenant's."""
+    authorise(principal, action, tenant=settings.tenant if not of_all_tenants(principal) else None)
+
+
+async def _after(ports: Ports, asked: FlagChange, before: FlagEntry) -> FlagEntry:
+    now = ports.clock.now()
+    if asked.action == "rollback":
+        return await _earlier(ports, asked, before)
+    if asked.action == "set":
+        return _set(asked, before, now)
+    if before.flag is None:
+        raise PlatformError(
+            ErrorCode.NOT_FOUND, f"there is no flag {asked.flag}", "action list lists them, and set makes one"
+        )
+    match asked.action:
+        case "kill":
+            return killed(before, asked.environment, now)
+        case "restore":
+            return restored(before, asked.environment, now)
+        case "delete" if asked.environment is not None:
+            others = {name: part for name, part in before.environments.items() if name != asked.environment}
+            return before.model_copy(update={"environments": others})
+        case "delete":
+            return FlagEntry()
+        case "ramp":
+            if asked.percent is None or asked.minutes is None:
+                raise PlatformError(
+                    ErrorCode.INVALID_ARGUMENT,
+                    "a ramp needs percent and minutes",
+                    "percent 100 and minutes 60: to everybody within an hour; set gives a share at once",
+                )
+            over = timedelta(minutes=asked.minutes)
+            return shared(before, asked.environment, asked.variant, asked.percent, now, over)
+
+
+def _set(asked: FlagChange, before: FlagEntry, now: datetime) -> FlagEntry:
+    given = dict(asked.definition or {})
+    entry = before
+    if before.flag is None:
+        if asked.environment is not None:
+            raise PlatformError(
+                ErrorCode.NOT_FOUND,
+                f"there is no flag {asked.flag}, so nothing can differ in {asked.environment}",
+                "set it without an environment first",
+            )
+        new: dict[str, Any] = {"state": "ENABLED", "variants": BOOLEAN}
+        if "variants" not in given:
+            new["defaultVariant"] = "off"
+        entry = FlagEntry(flag=_validated(Flag, {**new, **given}))
+    else:
+        part = before.flag if asked.environment is None else before.environments.get(asked.environment, Override())
+        fields = {**part.written(), **given}
+        if isinstance(given.get("metadata"), dict):  # what is not named in it stays
+            fields["metadata"] = {**part.metadata, **given["metadata"]}
+        changed = _validated(Flag if asked.environment is None else Override, fields)
+        entry = entry.updated(asked.environment, **dict(changed))
+    if asked.percent is not None:
+        entry = shared(entry, asked.environment, asked.variant, asked.percent, now, None)
+    return entry
+
+
+def _validated(kind: type[Flag] | type[Override], fields: Mapping[str, Any]) -> Flag | Override:
+    try:
+        return kind.model_validate(fields, strict=True)
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False)[:5]
+        said = "; ".join(f"definition.{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in found)
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT,
+            said[:1000],
+            f"definition takes {', '.join(f.alias or name for name, f in kind.model_fields.items())}",
+        ) from exc
+
+
+def _check(key: str, file: FlagFile, after: FlagEntry) -> None:
+    try:
+        check_file(file.with_entry(key, after))
+    except FlagError as exc:
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT, f"{'.'.join(map(str, exc.path))}: {exc}", "nothing was changed"
+        ) from exc
+
+
+async def _earlier(ports: Ports, asked: FlagChange, now: FlagEntry) -> FlagEntry:
+    """What the flag was before a change of it. A change that somebody has changed since is not undone in silence."""
+    found = await ports.store.read(lambda view: flag_operations(view, asked.flag, 50))
+    chosen = next((o for o in found if asked.operation in (None, o.id) and o.state.finished), None)
+    if chosen is None:
+        what = f"operation {asked.operation} is no change" if asked.operation else "there is no change"
+        raise PlatformError(ErrorCode.NOT_FOUND, f"{what} of the flag {asked.flag}", "action history lists them")
+    if now != FlagEntry.model_validate(chosen.request["after"]):
+        raise PlatformError(
+            ErrorCode.CONFLICT,
+            f"the flag {asked.flag} is no longer as operation {chosen.id} left it",
+            "action history shows each change with before and after; set makes it as you want it",
+        )
+    return FlagEntry.model_validate(chosen.request["before"])
+
+
+def flag_operations(view: Snapshot, flag: str | None, limit: int) -> list[Operation]:
+    """Changes of a flag, or of all, newest first."""
+    found = view.operations(service="", limit=1000)
+    changes = [o for o in found if o.kind == KIND and flag in (None, o.request["flag"])]
+    return changes[:limit]
+
+
+def _operation(
+    ports: Ports,
+    principal: Principal,
+    settings: Settings,
+    asked: FlagChange,
+    before: FlagEntry,
+    after: FlagEntry,
+    record: Record,
+) -> Operation:
+    now = ports.clock.now()
+    changed = {"before": before.written(), "after": after.written()}
+    return Operation(
+        id=record.operation,
+        kind=KIND,
+        principal=principal,
+        tenant=settings.tenant,
+        service="",
+        environment=asked.environment or "",
+        request={**asked.model_dump(mode="json", include={"action", "flag", "environment", "reason"}), **changed},
+        phase="applying",
+        reason=asked.reason or f"{asked.action} of the flag {asked.flag}",
+        detail=tuple(f"{name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in changed.items()),
+        created_at=now,
+        updated_at=now,
+        log_entry=record.seq,
+    )
+
+
+def _store(tx: Transaction, flag: str, operation: Operation) -> None:
+    under_way = [o for o in tx.operations(service="", running=True, limit=1000) if o.kind == KIND]
+    if any(o.request["flag"] == flag for o in under_way):
+        raise PlatformError(
+            ErrorCode.CONFLICT, f"another change of the flag {flag} is under way", "it is a matter of a moment"
+        )
+    tx.save_operation(operation)
+
+
+async def _ended(ports: Ports, operation_id: str) -> Operation:
+    until = ports.clock.monotonic() + WAIT_SECONDS
+    while True:
+        operation = await ports.store.read(lambda view: view.operation(operation_id))
+        assert operation is not None  # noqa: S101 - it was stored, and none is ever removed
+        if (operation.state.finished and operation.logged) or ports.clock.monotonic() > until:
+            return operation
+        await ports.clock.sleep(POLL_SECONDS)

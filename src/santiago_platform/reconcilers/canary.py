@@ -1,0 +1,154 @@
+"""Looks at a canary and at stable, a bucket of time after the other, and lets the judge look at what was counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..domain.canary import Analysis, Canary, Query
+from ..domain.counters import Counted as Change
+from ..domain.counters import Counters, deltas
+from ..domain.deployment import Version
+from ..domain.errors import PlatformError
+from ..domain.judge import Compared, Counted, Judge
+from ..domain.rollout import Rollout
+from ..domain.sequential_test import AbortTest, Bucket, PromotionTest
+from ..ports import Ports
+from .preflight import preflight
+
+log = logging.getLogger(__name__)
+
+ERRORS = "errors"
+ABANDONED = "given up by their clients"
+MARGIN_RATIO = 0.005  # half of what an objective of 99% leaves: without one of its own
+HORIZON_MINUTES = 60
+COMPARED_SECONDS = 15.0  # values of the same scrape are no further evidence
+QUERIES_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Of one weight. at: monotonic seconds."""
+
+    at: float
+    shifted: int
+    counters: tuple[Counters, ...]
+
+
+class CanaryObserver:
+    """Holds the last reading of each rollout's counters, in this process alone: after a restart a bucket begins anew,
+    and what happened meanwhile is not looked at."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._readings: dict[str, _Reading] = {}
+        self._compared: dict[str, float] = {}
+
+    def forget(self, rollout_id: str) -> None:
+        self._readings.pop(rollout_id, None)
+        self._compared.pop(rollout_id, None)
+
+    async def look(self, rollout: Rollout) -> Analysis | None:
+        """The analysis with what has been counted since the stored one; None while there is nothing new."""
+        analysis = rollout.analysis or await self._begin(rollout)
+        now = self._ports.clock.monotonic()
+        last = self._readings.get(rollout.id)
+        if last is not None and last.shifted == rollout.shifted and now - last.at < analysis.bucket_seconds:
+            return None if rollout.analysis else analysis
+        counters = await self._ports.traffic.counters(rollout.service, rollout.environment)
+        self._readings[rollout.id] = _Reading(now, rollout.shifted, counters)
+        if last is None or last.shifted != rollout.shifted:
+            return None if rollout.analysis else analysis
+        counted = deltas(last.counters, counters)
+        if counted is None:
+            return None if rollout.analysis else analysis
+        minute = analysis.minute(self._ports.clock.now())
+        judge = analysis.judge.look(minute, _buckets(rollout, analysis, counted), await self._values(rollout))
+        nothing_new = judge == analysis.judge and rollout.analysis is not None
+        return None if nothing_new else analysis.model_copy(update={"judge": judge})
+
+    async def _begin(self, rollout: Rollout) -> Analysis:
+        """What is settled before the canary is looked at, from the history of stable alone."""
+        canary = rollout.canary or Canary()
+        pauses = sum(step.pause_seconds for step in canary.steps)
+        horizon = max(HORIZON_MINUTES, math.ceil(pauses / 60))
+        known = await preflight(self._ports, rollout, canary)
+        names = [ERRORS, ABANDONED, *([slower_than(known.slow_seconds)] if known.slow_seconds is not None else [])]
+        counted = tuple(
+            Counted(
+                name=name,
+                may_abort=known.bucket.may_abort,
+                abort=AbortTest(horizon_minutes=horizon),
+                promotion=PromotionTest(margin_ratio=MARGIN_RATIO, dispersion=known.dispersion),
+            )
+            for name in names
+        )
+        return Analysis(
+            judge=Judge(counted=counted, compared=tuple(_compared(query) for query in canary.metrics)),
+            bucket_seconds=known.bucket.seconds,
+            began_at=self._ports.clock.now(),
+            slow_seconds=known.slow_seconds,
+            notes=known.notes,
+        )
+
+    async def _values(self, rollout: Rollout) -> dict[str, tuple[float, float]]:
+        """Of the user's own metrics, as often as they can have changed; one whose query fails is not looked at."""
+        queries, now = rollout.canary.metrics if rollout.canary else (), self._ports.clock.monotonic()
+        if not queries or now - self._compared.get(rollout.id, float("-inf")) < COMPARED_SECONDS:
+            return {}
+        self._compared[rollout.id] = now
+        versions = (rollout.new, rollout.old)
+        try:
+            async with asyncio.timeout(QUERIES_SECONDS):
+                found = await asyncio.gather(*(self._value(rollout, q, v) for q in queries for v in versions))
+        except (PlatformError, TimeoutError) as exc:
+            log.warning("%s/%s: its own metrics: %s", rollout.service, rollout.environment, exc)
+            return {}
+        return {query.name: (found[2 * i], found[2 * i + 1]) for i, query in enumerate(queries)}
+
+    async def _value(self, rollout: Rollout, query: Query, which: Version | None) -> float:
+        version = which.name if which else ""
+        filled = query.query
+        for name, value in (("service", rollout.service), ("environment", rollout.environment), ("version", version)):
+            filled = filled.replace(f"${name}", value)
+        now = self._ports.clock.now().timestamp()
+        series = await self._ports.metrics.query(filled, start=now, end=now, step=1, limit=1)
+        return series[0].points[-1].value if series and series[0].points else math.nan
+
+
+def _compared(query: Query) -> Compared:
+    return Compared(
+        name=query.name,
+        better=query.better,
+        tolerance_ratio=query.tolerance_ratio,
+        weight=query.weight,
+        dry_run=query.dry_run,
+    )
+
+
+def _buckets(rollout: Rollout, analysis: Analysis, changes: Mapping[str, Change]) -> dict[str, Bucket]:
+    """Of each counted metric of the judge, by name."""
+    canary, stable = (changes.get(v.name, Change()) if v else Change() for v in (rollout.new, rollout.old))
+    buckets = {
+        ERRORS: _bucket((canary.requests, canary.errors), (stable.requests, stable.errors)),
+        ABANDONED: _bucket(*((c.requests + c.abandoned, c.abandoned) for c in (canary, stable))),
+    }
+    if analysis.slow_seconds is not None:
+        slow = [(c.measured, c.slower(analysis.slow_seconds)) for c in (canary, stable)]
+        if all(slower is not None for _, slower in slow):
+            buckets[slower_than(analysis.slow_seconds)] = _bucket(*((n, x or 0) for n, x in slow))
+    return buckets
+
+
+def slower_than(seconds: float) -> str:
+    return f"slower than {1000 * seconds:g} ms"
+
+
+def _bucket(canary: tuple[int, int], stable: tuple[int, int]) -> Bucket:
+    """Of (requests, errors) each."""
+    return Bucket(
+        canary_requests=canary[0], canary_errors=canary[1], stable_requests=stable[0], stable_errors=stable[1]
+    )

@@ -1,0 +1,179 @@
+"""The watch over a version that has just taken over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.counters import Samples
+from santiago_platform.domain.deployment import Deployment
+from santiago_platform.domain.errors import PlatformError
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.operation import OperationState
+from santiago_platform.domain.strategy import Strategy
+from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
+from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
+from santiago_platform.reconcilers.rollout import RolloutReconciler
+from santiago_platform.reconcilers.watch import WatchReconciler
+
+ANN = Principal(name="ann", role=Role.DEVELOPER)
+WHERE: dict[str, Any] = {"service": "web", "environment": "production"}
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.platform = FakePlatform()
+        self.rollouts = RolloutReconciler(self.platform.ports)
+        self.watches = WatchReconciler(self.platform.ports)
+        self.failing: dict[str, float] = {}
+        self.requests = 1000
+
+    async def deploy(self, ref: str, **said: Any) -> Deployment:
+        await deploy_service(self.platform.ports, ANN, DeployRequest(**WHERE, git_ref=ref, **said))
+        await self.passes(20, watch=False)
+        return await self.deployment()
+
+    async def passes(self, count: int, *, watch: bool = True, seconds: float = 0.5) -> None:
+        for _ in range(count):
+            await self.rollouts.pass_over_all()
+            if watch:
+                await self.watches.pass_over()
+            self.platform.clock.advance(seconds)
+            self.platform.traffic.serve(self.requests, failing=self.failing)
+            await self.platform.clock.sleep(0)
+
+    async def deployment(self) -> Deployment:
+        found = await self.platform.store.read(lambda v: v.deployment("web", "production"))
+        assert found is not None
+        return found
+
+    async def remember(self, version: str, errors: int = 1) -> None:
+        """Stable's hour before: an error in some of its buckets."""
+        counts = range(0, 240 * 30_000, 30_000)
+        self.platform.metrics.samples["web", "production", version] = (
+            Samples(
+                instance="a",
+                proxy="proxy-a",
+                series="1",
+                requests=tuple(counts),
+                errors=tuple(60 * errors * i for i in range(240)),
+            ),
+        )
+
+
+async def test_a_version_that_turns_out_worse_is_rolled_back_by_the_platform_itself() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    new = await watched.deploy("v2")
+    assert new.live is not None
+    assert new.watch is not None
+    await watched.passes(200)
+    assert (await watched.deployment()).live == new.live, "as good as the version before"
+    watched.failing = {new.live.name: 0.05}
+    await watched.passes(600)
+    after = await watched.deployment()
+    assert after.live == old.live
+    newest = (await watched.platform.store.read(lambda v: v.operations(limit=1)))[0]
+    assert (newest.kind, newest.principal.name, newest.state) == (
+        "rollback_service",
+        "platform",
+        OperationState.SUCCEEDED,
+    )
+    assert newest.reason.startswith("watched after it took over: canary ")
+    entry = next(e for e in watched.platform.ship_log.entries if e.action == "watch.rollback")
+    assert "errors against" in str(entry.body)
+
+
+async def test_a_version_that_is_as_good_is_left_alone_and_the_watch_ends() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    new = await watched.deploy("v2")
+    await watched.passes(1400)
+    after = await watched.deployment()
+    assert (after.live, after.watch) == (new.live, None)
+
+
+async def test_a_version_whose_instances_end_again_and_again_is_rolled_back_without_any_history() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    await watched.passes(5)
+    assert new.live is not None
+    watched.platform.compute.restarts[new.live.name] = 3
+    await watched.passes(20)
+    assert (await watched.deployment()).live == old.live
+
+
+async def test_a_restart_of_the_loop_keeps_the_verdict_so_far() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    new = await watched.deploy("v2")
+    assert new.live is not None
+    watched.failing = {new.live.name: 0.004}
+    await watched.passes(100)
+    before = (await watched.deployment()).watch
+    watched.watches = WatchReconciler(watched.platform.ports)
+    await watched.passes(2)
+    assert (await watched.deployment()).watch == before
+    assert before is not None
+    assert before.looks > 0
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.RECREATE])
+async def test_a_strategy_that_keeps_nothing_warm_is_not_watched(strategy: Strategy) -> None:
+    watched = Watched()
+    await watched.deploy("v1")
+    assert (await watched.deploy("v2", strategy=strategy)).watch is None
+
+
+async def test_a_rollback_is_not_watched_and_ends_the_watch() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    await watched.deploy("v2")
+    await manage_operation(watched.platform.ports, ANN, OperationCommand(action="rollback", **WHERE))
+    await watched.passes(20, watch=False)
+    after = await watched.deployment()
+    assert (after.live, after.watch) == (old.live, None)
+
+
+async def test_scaling_the_watched_version_keeps_the_watch() -> None:
+    watched = Watched()
+    await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    await scale_resources(watched.platform.ports, ANN, ScaleRequest(**WHERE, replicas=3))
+    await watched.passes(20, watch=False)
+    after = await watched.deployment()
+    assert after.live is not None
+    assert (after.live.replicas, after.watch) == (3, new.watch)
+
+
+async def test_what_somebody_else_rolled_back_meanwhile_is_left_alone() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    stale = await watched.deploy("v2")
+    await manage_operation(watched.platform.ports, ANN, OperationCommand(action="rollback", **WHERE))
+    await watched.passes(20, watch=False)
+    with pytest.raises(PlatformError, match="is not live in web/production any more"):
+        await watched.watches._roll_back(stale, "it looked bad")
+    assert (await watched.deployment()).live == old.live
+
+
+async def test_without_any_history_restarts_are_watched_all_the_same() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    assert new.live is not None
+    watched.platform.metrics.down = True
+    await watched.passes(3)
+    watched.platform.compute.restarts[new.live.name] = 3
+    await watched.passes(20)
+    assert (await watched.deployment()).live == old.live
