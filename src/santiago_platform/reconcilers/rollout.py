@@ -345,7 +345,7 @@ def _follow(operation: Operation, rollout: Rollout) -> Operation:
     return operation.model_copy(
         update={
             "state": state,
-            "phase": rollout.phase,
+            "phase": Phase.HOLDING if rollout.phase is Phase.ANALYSING and rollout.needs_somebody else rollout.phase,
             "progress": progress(rollout),
             "reason": rollout.reason,
             "detail": rollout.detail,

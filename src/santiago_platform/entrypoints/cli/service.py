@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ Service = Annotated[str, typer.Argument(help="A folder under services/.")]
 Environment = Annotated[str, typer.Option("--env", "-e", help="An environment of santiago.yaml.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit status 1 unless it succeeds.")]
 POLL_SECONDS = 0.1
+GOOD_ENDS = ("succeeded", "running")  # running: it is held, as was asked for
 
 
 def register(app: typer.Typer) -> None:
@@ -149,17 +149,33 @@ def _tell(action: str, service: str, environment: str, reason: str, *, wait: boo
     console.as_json = as_json
     asked = daemon()
     told = asked.tool("manage_operation", action=action, service=service, environment=environment, reason=reason)
-    _answer(asked, told["operations"][0], wait=wait, as_json=as_json, until_held=action == "promote")
+    _answer(
+        asked,
+        told["operations"][0],
+        wait=wait,
+        as_json=as_json,
+        until_held=action == "promote",
+        good=("rolled_back",) if action == "abort" else GOOD_ENDS,
+    )
 
 
-def _answer(asked: Daemon, operation: dict[str, Any], *, wait: bool, as_json: bool, until_held: bool = False) -> None:
+def _answer(
+    asked: Daemon,
+    operation: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+    until_held: bool = False,
+    good: tuple[str, ...] = (),
+) -> None:
+    """good: the states at the end of the wait that are what was asked for."""
     if wait:
         operation = _followed(asked, operation, until_held=until_held)
     if as_json:
         console.answer(operation)
     else:
         _show(operation)
-    if wait and operation["state"] not in ("succeeded", "running"):  # running: it is held, as was asked for
+    if wait and operation["state"] not in (good or GOOD_ENDS):
         raise typer.Exit(1)
 
 
@@ -170,11 +186,10 @@ def _followed(asked: Daemon, operation: dict[str, Any], *, until_held: bool) -> 
         if operation["phase"] != told:
             told = operation["phase"]
             console.progress(f"  {operation['progress']:4.0%} {told}")
-        if told == "holding" and until_held:
-            break
-        time.sleep(POLL_SECONDS)
-        found = asked.tool("manage_operation", action="status", operation=operation["id"])
+        found = asked.tool("manage_operation", action="wait", operation=operation["id"], timeout_seconds=POLL_SECONDS)
         operation = found["operations"][0]
+        if operation["phase"] == "holding" and until_held:
+            break
     return operation
 
 
