@@ -33,6 +33,9 @@ class Principal(Value):
     tenant: Name = "default"
 
 
+PLATFORM = Principal(name="platform", role=Role.PLATFORM)  # what the platform does of itself is in this name
+
+
 class Token(Value):
     """A bearer token as it rests: only the SHA-256 of its secret is kept."""
 

@@ -23,10 +23,9 @@ from .phase import ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
 from .rollout import Message, MessageKind, Rollout, Seen, new_replicas, weights_of
 from .strategy import WARM_STRATEGIES, Strategy
-from .watch import Watch, watch
+from .watch import RESTARTS_TOO_MANY, Watch, watch
 
-# What ends a canary: how often its instances may end by themselves, and how long they may be fewer than they should.
-RESTARTS_TOO_MANY = 3
+# How long the instances of a canary may be fewer than they should be.
 NONE_READY_PATIENCE = timedelta(seconds=3)  # a proxy that has just started finds nobody healthy for a moment
 UNREADY_PATIENCE = timedelta(seconds=15)
 

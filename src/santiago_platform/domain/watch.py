@@ -12,7 +12,7 @@ from .preflight import WITHOUT_HISTORY_SECONDS
 from .sequential_test import AbortTest, Bucket, PromotionTest
 from .value import Value
 
-RESTARTS_TOO_MANY = 3
+RESTARTS_TOO_MANY = 3  # of a new version's instances by themselves: it is taken back, while it is judged and after
 _ERRORS = "errors"
 _MARGIN_RATIO = 0.005
 

@@ -18,7 +18,7 @@ import uvloop
 
 from ..bootstrap import Layout, Wired, anchor_ship_log, wire
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.identity import Principal, Role
+from ..domain.identity import PLATFORM, Principal, Role
 from ..operations.change import close_interrupted, note, note_lost
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 OWNER = Principal(name="owner", role=Role.OWNER)
 LOOPBACK = "127.0.0.1"
 GARBAGE_THRESHOLD = 10_000  # objects that are made until garbage is looked for, for which 700 is the default
-PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 
 
 async def run(layout: Layout) -> None:

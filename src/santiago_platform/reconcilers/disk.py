@@ -6,7 +6,7 @@ import logging
 
 from ..domain.disk import DiskLevel
 from ..domain.errors import PlatformError
-from ..domain.identity import Principal, Role
+from ..domain.identity import PLATFORM
 from ..operations.change import note
 from ..operations.disk_space import DiskState, disk_state
 from ..operations.release_service import prune_releases
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
 FORGOTTEN_AT_ONCE = 200  # operations in one transaction, so that nobody waits for it
 TIDY_SECONDS = 3600.0
-PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 
 
 class DiskReconciler:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..domain.errors import PlatformError, retryable
 from ..domain.flag import FlagEntry, FlagFile, expired, served_as
-from ..domain.identity import Principal, Role
+from ..domain.identity import PLATFORM
 from ..domain.operation import Operation, OperationState
 from ..domain.proof import Claim, Proof, Verdict, prove
 from ..operations.change import complete_operation, note
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 PROOF_SECONDS = 8.0  # the endpoint looks at the file ten times a second, and may have to start first
-PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 
 
 class FlagReconciler:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from ..domain.errors import PlatformError, retryable
-from ..domain.identity import Principal, Role
+from ..domain.identity import PLATFORM
 from ..domain.job import JobRun, RunState, job_run, superseded
 from ..domain.phase import JOB_PHASES
 from ..domain.rollout import Rollout
@@ -20,7 +20,6 @@ from ..ports.store import Transaction
 
 log = logging.getLogger(__name__)
 
-PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 TAIL_LINES, TAIL_CHARACTERS = 20, 400
 _ENDS = {JobState.SUCCEEDED: RunState.SUCCEEDED, JobState.FAILED: RunState.FAILED}
 

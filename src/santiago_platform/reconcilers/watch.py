@@ -9,7 +9,7 @@ from itertools import zip_longest
 from ..domain.counters import Counted, Counters, buckets, deltas
 from ..domain.deployment import Deployment
 from ..domain.errors import PlatformError
-from ..domain.identity import Principal, Role
+from ..domain.identity import PLATFORM
 from ..domain.watch import RESTARTS_TOO_MANY, Watch
 from ..operations.change import change
 from ..operations.rollback_service import start_rollback
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 REST_SECONDS = 1.0
 REFERENCE_SECONDS = 3600
-PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 Key = tuple[str, str]
 
 
