@@ -18,7 +18,8 @@ from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.eventually import eventually
-from santiago_platform.testing.store import StoreContract, next_of, operation, rollout
+from santiago_platform.testing.rows import next_of, operation, rollout
+from santiago_platform.testing.store import StoreContract
 
 
 class TestFakeStore(StoreContract):
@@ -227,7 +228,7 @@ import asyncio, resource, sys
 from pathlib import Path
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.errors import PlatformError
-from santiago_platform.testing.store import operation
+from santiago_platform.testing.rows import operation
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]))
@@ -249,7 +250,7 @@ import asyncio, itertools, sys
 from pathlib import Path
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.phase import Phase
-from santiago_platform.testing.store import next_of, operation, rollout
+from santiago_platform.testing.rows import next_of, operation, rollout
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]))

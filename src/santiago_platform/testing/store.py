@@ -3,101 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from ..domain.deployment import Deployment, Version
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.evidence import Attestation, Coverage, EvidenceKind, Findings, ScanResults, SuiteResults
-from ..domain.identity import Principal, Role, Token
-from ..domain.job import Job, JobRun, RunState, When, job_run
+from ..domain.evidence import Coverage, Findings, ScanResults, SuiteResults
+from ..domain.job import RunState
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
-from ..domain.rollout import Message, MessageKind, Rollout
-from ..domain.strategy import Strategy
-from ..domain.workload import Template
 from ..ports.store import Snapshot, Store, Transaction
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-ANN = Principal(name="ann", role=Role.DEVELOPER)
-
-
-def operation(number: int = 1, **fields: Any) -> Operation:
-    """number: seconds after START at which it was created."""
-    at = START + timedelta(seconds=number)
-    known: dict[str, Any] = {
-        "id": f"op-{number}",
-        "kind": "deploy_service",
-        "principal": ANN,
-        "service": "web",
-        "environment": "production",
-        "request": {"git_ref": "main", "text": 'ünïcode "quoted"\n\x00'},
-        "created_at": at,
-        "updated_at": at,
-    }
-    return Operation(**{**known, **fields})
-
-
-def rollout(number: int = 1, **fields: Any) -> Rollout:
-    known: dict[str, Any] = {
-        "id": f"ro-{number}",
-        "operation_id": f"op-{number}",
-        "service": "web",
-        "environment": "production",
-        "tenant": "default",
-        "strategy": Strategy.BLUE_GREEN,
-        "new": version("sha256:" + "a" * 64),
-        "phase": Phase.STARTING,
-        "started_at": START,
-        "phase_since": START,
-    }
-    return Rollout(**{**known, **fields})
-
-
-def version(release: str) -> Version:
-    template = Template(service="web", environment="production", tenant="default", release=release, command=("./run",))
-    return Version(template=template, replicas=2)
-
-
-def message(number: int = 1, **fields: Any) -> Message:
-    known: dict[str, Any] = {"id": f"m-{number}", "kind": MessageKind.ABORT, "by": "ann", "at": START}
-    return Message(**{**known, **fields})
-
-
-def deployment(**fields: Any) -> Deployment:
-    known: dict[str, Any] = {"service": "web", "environment": "production", "tenant": "default"}
-    return Deployment(**{**known, **fields})
-
-
-def token(number: int = 1, **fields: Any) -> Token:
-    known: dict[str, Any] = {"id": f"t-{number}", "secret_sha256": "0" * 64, "principal": ANN, "created_at": START}
-    return Token(**{**known, **fields})
-
-
-def run(number: int = 1, job: str = "report", **fields: Any) -> JobRun:
-    known = Job(name=job, when=When.SCHEDULED, command=("./run",), schedule="0 4 * * *")
-    return job_run(known, version("sha256:" + "a" * 64).template, f"k{number}", START, **fields)
-
-
-def attestation(number: int = 1, **fields: Any) -> Attestation:
-    known: dict[str, Any] = {
-        "id": f"ev-{number}",
-        "release": "sha256:" + "a" * 64,
-        "service": "web",
-        "kind": EvidenceKind.JUNIT,
-        "sha256": "0" * 64,
-        "size_bytes": 1,
-        "principal": ANN,
-        "at": START,
-        "findings": SuiteResults(type="tests", tests=1),
-    }
-    return Attestation(**{**known, **fields})
-
-
-def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
-    return rollout.model_copy(update={"phase": phase, "epoch": rollout.epoch + 1, **fields})
+from .rows import ANN, START, attestation, deployment, message, next_of, operation, rollout, run, token, version
 
 
 class StoreContract:

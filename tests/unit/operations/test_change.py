@@ -9,7 +9,7 @@ from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.operation import Operation, OperationState
 from santiago_platform.domain.ship_log import Draft, EntryKind
 from santiago_platform.operations.change import note_lost
-from santiago_platform.testing.store import operation
+from santiago_platform.testing.rows import operation
 
 PLATFORM = Principal(name="platform", role=Role.PLATFORM)
 

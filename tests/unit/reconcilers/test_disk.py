@@ -8,7 +8,7 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.reconcilers.disk import TIDY_SECONDS, DiskReconciler
-from santiago_platform.testing.store import operation
+from santiago_platform.testing.rows import operation
 
 MIB = 1 << 20
 
