@@ -42,9 +42,9 @@ class Rollout(Value):
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
     canary: how it goes by steps, None for the other strategies. step: the one that has its weight or gets it next.
     analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
-    there should be. needs_somebody: only a person's word takes the step on. synthetic: the platform makes requests
-    itself. rehearsed: the route was switched to the new version for one header; now it is switched back. watch_seconds:
-    how long it is judged on after it took over.
+    there should be. lapses: when that began, of late. needs_somebody: only a person's word takes the step on.
+    synthetic: the platform makes requests itself. rehearsed: the route was switched to the new version for one header;
+    now it is switched back. watch_seconds: how long it is judged on after it took over.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
@@ -78,6 +78,7 @@ class Rollout(Value):
     step: Annotated[int, Field(ge=0)] = 0
     analysis: Analysis | None = None
     unready_since: datetime | None = None
+    lapses: tuple[datetime, ...] = ()
     needs_somebody: bool = False
     synthetic: bool = False
     rehearsed: bool = False
@@ -141,14 +142,15 @@ class Message(Value):
 class VersionSeen(Value):
     """How a version's instances are. running: processes that exist, ready or not. ready: by their own probe.
 
-    healthy: by every live proxy's. restarts: times that they ended by themselves. failure: why it cannot become ready,
-    when that is certain. log_tail: its last log lines.
+    healthy: by every live proxy's. restarts: times that they ended by themselves; last_end: how one of them did, the
+    last time. failure: why it cannot become ready, when that is certain. log_tail: its last log lines.
     """
 
     running: int = 0
     ready: int = 0
     healthy: int = 0
     restarts: int = 0
+    last_end: str = ""
     failure: str = ""
     log_tail: tuple[str, ...] = ()
 

@@ -23,11 +23,13 @@ from .phase import ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
 from .rollout import Message, MessageKind, Rollout, Seen, new_replicas, weights_of
 from .strategy import WARM_STRATEGIES, Strategy
-from .watch import RESTARTS_TOO_MANY, Watch, watch
+from .watch import RESTARTS_TOO_MANY, Watch, ended_by_themselves, watch
 
 # How long the instances of a canary may be fewer than they should be.
-NONE_READY_PATIENCE = timedelta(seconds=3)  # a proxy that has just started finds nobody healthy for a moment
+NONE_READY_PATIENCE = timedelta(seconds=3)
 UNREADY_PATIENCE = timedelta(seconds=15)
+# How often that may begin anew within so long.
+LAPSES_TOO_MANY, LAPSES_WITHIN = 3, timedelta(minutes=5)
 
 
 def begin(rollout: Rollout, now: datetime) -> Rollout:
@@ -156,28 +158,40 @@ def _readiness(r: Rollout, seen: Seen, now: datetime) -> Rollout:
     short = min(seen.new.ready, seen.new.healthy) < new_replicas(r)
     if short == (r.unready_since is not None):
         return r
-    return r.model_copy(update={"unready_since": now if short else None})
+    lapses = r.lapses
+    if short and not _blind(seen):
+        lapses = (*(at for at in lapses if now - at < LAPSES_WITHIN), now)
+    return r.model_copy(update={"unready_since": now if short else None, "lapses": lapses})
+
+
+def _blind(seen: Seen) -> bool:
+    """A proxy that has just started finds nobody healthy for a moment, which says nothing of the canary."""
+    return seen.old.healthy == 0
 
 
 def _judged_unfit(r: Rollout, seen: Seen) -> Failure | None:
     """What ends a canary in any phase once traffic has moved to it."""
     if not r.stepwise or not r.moved:
         return None
+    ended = ended_by_themselves(seen.new.restarts, seen.new.last_end) if seen.new.restarts else ""
     if r.analysis is not None and r.analysis.judge.failed:
-        return r.analysis.judge.failed, seen.new.log_tail
-    if seen.new.restarts >= RESTARTS_TOO_MANY:
-        return f"its instances ended by themselves {seen.new.restarts} times", seen.new.log_tail
-    return None
+        return "; ".join(filter(None, (r.analysis.judge.failed, ended))), seen.new.log_tail
+    return (ended, seen.new.log_tail) if seen.new.restarts >= RESTARTS_TOO_MANY else None
 
 
 def _unfit(r: Rollout, seen: Seen, now: datetime) -> Failure | None:
     """What ends a canary at any step."""
     if judged := _judged_unfit(r, seen):
         return judged
-    patience = UNREADY_PATIENCE if seen.new.ready else NONE_READY_PATIENCE
+    fit = min(seen.new.ready, seen.new.healthy)
+    patience = UNREADY_PATIENCE if fit or _blind(seen) else NONE_READY_PATIENCE
+    ill = "the ingress finds them ill" if seen.new.healthy < seen.new.ready else ""
+    why = f" ({said})" if (said := seen.not_ready_because or ill) else ""
     if r.unready_since is not None and now - r.unready_since > patience:
-        why = f" ({seen.not_ready_because})" if seen.not_ready_because else ""
-        return f"{seen.new.ready} of {new_replicas(r)} instances are ready{why}", seen.new.log_tail
+        return f"{fit} of {new_replicas(r)} instances are ready{why}", seen.new.log_tail
+    if len(r.lapses) >= LAPSES_TOO_MANY:
+        within = f"{LAPSES_WITHIN.total_seconds() / 60:g} minutes"
+        return f"its instances lost their readiness {len(r.lapses)} times in {within}{why}", seen.new.log_tail
     return None
 
 
@@ -279,6 +293,7 @@ def after_jump(r: Rollout, jump: timedelta) -> Rollout:
     moved: dict[str, Any] = {"phase_since": r.phase_since + jump, "epoch": r.epoch + 1}
     if r.unready_since is not None:
         moved["unready_since"] = r.unready_since + jump
+    moved["lapses"] = tuple(at + jump for at in r.lapses)
     if r.analysis is not None:
         moved["analysis"] = r.analysis.model_copy(update={"began_at": r.analysis.began_at + jump})
     return r.model_copy(update=moved)

@@ -17,6 +17,12 @@ _ERRORS = "errors"
 _MARGIN_RATIO = 0.005
 
 
+def ended_by_themselves(times: int, last_end: str) -> str:
+    """In words. last_end: how the last one did."""
+    count = "once" if times == 1 else f"{times} times"
+    return f"its instances ended by themselves {count}" + (f": the last one {last_end}" if last_end else "")
+
+
 class Watch(Value):
     """version: the name of what is watched. reference: (requests, errors) of the version before, in buckets of
     `bucket_seconds` of the hour before, oldest first; None until it was asked for, () where nothing is known.

@@ -24,6 +24,7 @@ class InstanceStatus(Value):
     endpoints: by port name, the allocated addresses. restarts: times it ended by itself since it was started.
     reason: why it is not ready, in words ("exited with code 1", "ran out of memory (limit 128Mi)", "listens on 9000,
     not on PORT=21004"). pid, started_ticks: the process, by /proc/PID/stat field 22; 0 when there is none.
+    last_end: how it ended when it last did so by itself, in words; empty where it never did.
     memory_bytes: in use, None where it is not known. not_enforced: which of its limits the kernel does not enforce, and
     what is done instead; empty where it enforces them all.
     """
@@ -33,6 +34,7 @@ class InstanceStatus(Value):
     endpoints: dict[str, Endpoint] = {}
     restarts: int = 0
     reason: str = ""
+    last_end: str = ""
     pid: int = 0
     started_ticks: int = 0
     memory_bytes: int | None = None

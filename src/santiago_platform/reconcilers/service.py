@@ -59,6 +59,7 @@ class Pass:
             ready=len(ready),
             healthy=healthy,
             restarts=sum(s.restarts for s in mine),
+            last_end=next((s.last_end for s in mine if s.last_end), ""),
             failure=self.refused.get(name) or failed,
         )
 

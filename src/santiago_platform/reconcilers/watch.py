@@ -10,7 +10,7 @@ from ..domain.counters import Counted, Counters, buckets, deltas
 from ..domain.deployment import Deployment
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM
-from ..domain.watch import RESTARTS_TOO_MANY, Watch
+from ..domain.watch import RESTARTS_TOO_MANY, Watch, ended_by_themselves
 from ..operations.change import change
 from ..operations.rollback_service import start_rollback
 from ..ports import Ports
@@ -73,7 +73,7 @@ class WatchReconciler:
                 after = after.model_copy(update={"reference": await self._reference(deployment, watch)})
             except PlatformError as exc:  # what ends by itself is seen without it
                 log.warning("%s/%s: no history: %s", deployment.service, deployment.environment, exc.message)
-        restarts = await self._restarts(deployment)
+        restarts, last_end = await self._restarts(deployment)
         if after.restarts is None:
             after = after.model_copy(update={"restarts": restarts})
         counted = await self._counted(deployment, watch)
@@ -81,11 +81,10 @@ class WatchReconciler:
             after = after.look(counted.requests, counted.errors, now)
         if after is not watch:
             await self._save(deployment, watch, after)
-        ended = restarts - (after.restarts or 0)
-        why = after.judge.failed or (
-            f"its instances ended by themselves {ended} times" if ended >= RESTARTS_TOO_MANY else ""
-        )
-        if why and deployment.previous is not None:
+        count = restarts - (after.restarts or 0)
+        ended = ended_by_themselves(count, last_end) if count > 0 else ""
+        why = "; ".join(filter(None, (after.judge.failed, ended)))
+        if (after.judge.failed or count >= RESTARTS_TOO_MANY) and deployment.previous is not None:
             await self._roll_back(deployment, f"watched after it took over: {why}")
 
     async def _counted(self, deployment: Deployment, watch: Watch) -> Counted | None:
@@ -101,10 +100,12 @@ class WatchReconciler:
         changes = deltas(last.counters, counters)
         return changes.get(watch.version) if changes else None
 
-    async def _restarts(self, deployment: Deployment) -> int:
+    async def _restarts(self, deployment: Deployment) -> tuple[int, str]:
+        """How often its instances have ended by themselves, and how one of them last did."""
         statuses = await self._ports.compute.list(deployment.service, deployment.environment)
         live = deployment.live.name if deployment.live else ""
-        return sum(s.restarts for s in statuses if s.instance.template.version == live)
+        mine = [s for s in statuses if s.instance.template.version == live]
+        return sum(s.restarts for s in mine), next((s.last_end for s in mine if s.last_end), "")
 
     async def _reference(self, deployment: Deployment, watch: Watch) -> tuple[tuple[int, int], ...]:
         """(requests, errors) of the version before, in the hour before it was replaced."""

@@ -233,6 +233,7 @@ class ComputeContract:
         await compute.start(instance)
         status = await until(compute, instance, lambda s: s.state is InstanceState.FAILED)
         assert "exited with code 3" in status.reason
+        assert "exited with code 3" in status.last_end
         assert status.pid == 0
         await compute.stop(instance.id)
         await until_gone(compute, instance)

@@ -211,6 +211,67 @@ async def test_a_canary_whose_instances_end_by_themselves_is_taken_back() -> Non
     assert "of 1 instances are ready" in ended.reason
 
 
+async def test_a_canary_that_nobody_can_reach_is_taken_back_though_its_own_probe_passes() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    run.platform.traffic.unhealthy = {name(rollout.new)}
+    ended = await run.ended(passes=20)
+    assert ended.reason == "0 of 1 instances are ready (the ingress finds them ill)"
+
+
+async def flap(run: Run, unhealthy: set[str], times: int) -> None:
+    """Two seconds ill, and then well for as long."""
+    for _ in range(times):
+        for ill in (unhealthy, set[str]()):
+            run.platform.traffic.unhealthy = ill
+            await run.passes(8)
+
+
+async def test_a_canary_that_becomes_ill_and_well_again_and_again_is_taken_back() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    await flap(run, {name(rollout.new)}, 2)
+    assert (await run.rollout()).phase is Phase.ANALYSING
+    await flap(run, {name(rollout.new)}, 1)
+    ended = await run.ended()
+    assert ended.phase is Phase.ROLLED_BACK
+    assert ended.reason == "its instances lost their readiness 3 times in 5 minutes (the ingress finds them ill)"
+
+
+async def test_what_became_ill_long_ago_does_not_count_as_flapping() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=900),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    for _ in range(4):
+        await flap(run, {name(rollout.new)}, 1)
+        await run.passes(4 * 160)
+    assert (await run.rollout()).phase is Phase.ANALYSING
+
+
+async def test_proxies_that_find_nobody_healthy_say_nothing_of_the_canary() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    await flap(run, {name(rollout.new), name(rollout.old)}, 5)
+    assert (await run.rollout()).phase is Phase.ANALYSING
+
+
+@pytest.mark.parametrize(("restarts", "failing"), [(1, 0.5), (3, 0.0)])
+async def test_the_reason_names_how_its_instances_ended(restarts: int, failing: float) -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    run.failing = {name(rollout.new): failing}
+    run.platform.compute.last_end = "ran out of memory (limit 128Mi)"
+    run.platform.compute.restarts = {name(rollout.new): restarts}
+    ended = await run.ended()
+    count = "once" if restarts == 1 else "3 times"
+    assert ended.reason.endswith(f"ended by themselves {count}: the last one ran out of memory (limit 128Mi)")
+    assert ("errors against" in ended.reason) == (failing > 0)
+
+
 async def test_a_proxy_that_begins_anew_is_no_reason_to_take_a_canary_back() -> None:
     run = Run(platform_with(steps=(Step(weight=10, pause_seconds=20),)))
     await run.begin()

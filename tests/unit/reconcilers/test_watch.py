@@ -109,6 +109,8 @@ async def test_a_version_whose_instances_end_again_and_again_is_rolled_back_with
     watched.platform.compute.restarts[new.live.name] = 3
     await watched.passes(20)
     assert (await watched.deployment()).live == old.live
+    newest = (await watched.platform.store.read(lambda v: v.operations(limit=1)))[0]
+    assert newest.reason.endswith("its instances ended by themselves 3 times: the last one exited with code 1")
 
 
 async def test_a_restart_of_the_loop_keeps_the_verdict_so_far() -> None:

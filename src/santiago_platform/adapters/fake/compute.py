@@ -24,6 +24,7 @@ class FakeCompute:
     broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
     refused: tenant -> why it cannot be kept apart. kept: service -> bytes on disk. not_enforced: of every instance.
     no_images: why releases with a base image cannot run. restarts: of each instance, by version name.
+    last_end: of those that have restarts.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class FakeCompute:
         self.no_images = ""
         self.stopped: list[str] = []
         self.restarts: dict[str, int] = {}
+        self.last_end = "exited with code 1"
         self._rows: dict[str, _Row] = {}
         self._next = 21000
 
@@ -71,11 +73,13 @@ class FakeCompute:
         template = row.instance.template
         state, reason = self.broken.get(template.release, (InstanceState.READY, ""))
         dead = state is InstanceState.FAILED
+        ended = self.last_end if template.version in self.restarts else ""
         return InstanceStatus(
             instance=row.instance,
             state=state,
             reason=reason,
             restarts=self.restarts.get(template.version, 0),
+            last_end=reason if dead else ended,
             endpoints={
                 port.name: Endpoint(instance=row.instance.id, host="127.0.0.1", port=row.port + offset)
                 for offset, port in enumerate(template.ports)

@@ -226,6 +226,7 @@ class LocalCompute:
             endpoints=record.endpoints,
             restarts=len(unit.deaths),
             reason=reason,
+            last_end=str(unit.deaths[-1]) if unit.deaths else "",
             pid=process.pid if process else 0,
             started_ticks=process.started_ticks if process else 0,
             memory_bytes=use.memory_bytes if use else None,
