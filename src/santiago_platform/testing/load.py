@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """What came back. versions: answers by the version that gave them. failures: what went wrong, in words."""
+    """What came back. versions: answers by the version that gave them; failed_versions: those that were a failure, with
+    "" for a failure without an answer. failures: what went wrong, in words."""
 
     sent: int = 0
     failed: int = 0
     versions: Counter[str] = field(default_factory=Counter)
+    failed_versions: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
@@ -26,17 +28,26 @@ class Tally:
 
 class Load:
     """`async with Load(port, host) as tally`: GETs until the block ends. pause_seconds: between two of a connection.
+    patience_seconds: after which a client gives up.
 
     An answer other than 2xx, a broken connection and a time-out each count as a failed request.
     """
 
     def __init__(
-        self, port: int, host: str, *, connections: int = 4, pause_seconds: float = 0.01, path: str = "/"
+        self,
+        port: int,
+        host: str,
+        *,
+        connections: int = 4,
+        pause_seconds: float = 0.01,
+        path: str = "/",
+        patience_seconds: float = 10.0,
     ) -> None:
         self._address = ("127.0.0.1", port)
         self._request = (f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: santiago-load\r\n\r\n").encode()
         self._connections = connections
         self._pause = pause_seconds
+        self._patience = patience_seconds
         self._ending = asyncio.Event()
         self.tally = Tally()
 
@@ -54,7 +65,7 @@ class Load:
             self.tally.sent += 1
             began = time.perf_counter()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(self._patience):
                     streams = streams or await asyncio.open_connection(*self._address)
                     status, version, keep = await self._exchange(*streams)
             except (OSError, EOFError, ValueError) as exc:
@@ -64,7 +75,7 @@ class Load:
                 self.tally.seconds.append(time.perf_counter() - began)
                 self.tally.versions[version] += 1
                 if not 200 <= status < 300:
-                    self._fail(f"status {status}")
+                    self._fail(f"status {status}", version)
             if not keep and streams is not None:
                 streams[1].close()
                 streams = None
@@ -72,8 +83,9 @@ class Load:
         if streams is not None:
             streams[1].close()
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, version: str = "") -> None:
         self.tally.failed += 1
+        self.tally.failed_versions[version] += 1
         self.tally.failures[why] += 1
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, str, bool]:
