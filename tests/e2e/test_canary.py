@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.load import Load, Tally
 from santiago_platform.testing.running_platform import RunningPlatform, call
 
@@ -90,7 +92,7 @@ TAKEN_BACK = {
         "0 of 1 instances are ready", health="self.hang_after(20)", answer="RECENT.append(0); self.hang_after(20)"
     ),
     "it hangs and says that it is well": Release("given up by their clients against", answer="self.hang_after(-1)"),
-    "it flaps": Release("lost their readiness", health="if time.time() % 4 < 2: return self.fail()"),
+    "it flaps": Release("stopped being ready 3 times", health="if time.time() % 4 < 2: return self.fail()"),
 }
 
 
@@ -202,7 +204,6 @@ async def test_a_bad_release_is_taken_back_and_fails_no_more_than_its_share(
         third = round(await during.answers(300) / 3)
         write(platform, good, how, release._replace(answer=release.answer.format(a_third=third)))
         ended = await deploy(platform)
-    print(how, ended["state"], ended["reason"], ended.get("detail", [])[-2:], during.tally)
     assert ended["state"] == "rolled_back", ended
     assert release.reason in ended["reason"]
     old, new = ended["previous_version"], ended["version"]
@@ -213,3 +214,41 @@ async def test_a_bad_release_is_taken_back_and_fails_no_more_than_its_share(
         await after.answers(200)
     assert after.tally.failed == 0, after.tally.failures
     assert set(after.tally.versions) == {old}
+
+
+async def test_what_turns_bad_after_it_took_over_is_rolled_back_by_the_watch(
+    platform: RunningPlatform, good: str, tmp_path: Path
+) -> None:
+    late = tmp_path / "it is late"
+    turns = f"if os.path.exists({str(late)!r}) and random.random() < 0.2: return self.fail()"
+    write(platform, good, "slow to start and bad later", Release("", start="time.sleep(2)", answer=turns))
+    platform.replace("santiago.yaml", STEPS, "[{weight: 50, pause_seconds: 1}]")
+    try:
+        async with Traffic(platform) as traffic:
+            ended = await deploy(platform)
+            assert ended["state"] == "succeeded", ended
+            assert traffic.tally.failed == 0, traffic.tally.failures
+            late.touch()
+            undone = await rollback(platform)
+    finally:
+        platform.replace("santiago.yaml", "[{weight: 50, pause_seconds: 1}]", STEPS)
+    assert (undone["state"], undone["by"]) == ("succeeded", "platform"), undone
+    assert undone["reason"].startswith("watched after it took over: canary ")
+    assert "errors against" in undone["reason"]
+    assert set(traffic.tally.failed_versions) == {ended["version"]}
+    async with Traffic(platform) as after:
+        await after.answers(200)
+    assert after.tally.failed == 0, after.tally.failures
+    assert set(after.tally.versions) == {ended["previous_version"]}
+
+
+async def rollback(platform: RunningPlatform) -> dict[str, Any]:
+    """The newest operation, once it is a rollback that has ended."""
+    async with platform.client() as client:
+
+        async def newest() -> dict[str, Any]:
+            history = await call(client, "manage_operation", {**WHERE, "action": "history", "limit": 1})
+            found: dict[str, Any] = history["operations"][0]
+            return found
+
+        return await eventually(newest, lambda o: o["kind"] == "rollback_service" and o["state"] != "running", 40)

@@ -42,7 +42,7 @@ class Rollout(Value):
     undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
     canary: how it goes by steps, None for the other strategies. step: the one that has its weight or gets it next.
     analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
-    there should be. lapses: when that began, of late. needs_somebody: only a person's word takes the step on.
+    there should be. lapses: when none was ready, of late. needs_somebody: only a person's word takes the step on.
     synthetic: the platform makes requests itself. rehearsed: the route was switched to the new version for one header;
     now it is switched back. watch_seconds: how long it is judged on after it took over.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.

@@ -28,7 +28,7 @@ from .watch import RESTARTS_TOO_MANY, Watch, ended_by_themselves, watch
 # How long the instances of a canary may be fewer than they should be.
 NONE_READY_PATIENCE = timedelta(seconds=3)
 UNREADY_PATIENCE = timedelta(seconds=15)
-# How often that may begin anew within so long.
+# How often there may be none at all within so long, if only for a moment.
 LAPSES_TOO_MANY, LAPSES_WITHIN = 3, timedelta(minutes=5)
 
 
@@ -155,13 +155,13 @@ def _analysed(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: dateti
 
 
 def _readiness(r: Rollout, seen: Seen, now: datetime) -> Rollout:
-    short = min(seen.new.ready, seen.new.healthy) < new_replicas(r)
-    if short == (r.unready_since is not None):
-        return r
-    lapses = r.lapses
-    if short and not _blind(seen):
+    fit, lapses = min(seen.new.ready, seen.new.healthy), r.lapses
+    since = (r.unready_since or now) if fit < new_replicas(r) else None
+    if since and fit == 0 and not _blind(seen) and not any(at >= since for at in lapses):
         lapses = (*(at for at in lapses if now - at < LAPSES_WITHIN), now)
-    return r.model_copy(update={"unready_since": now if short else None, "lapses": lapses})
+    if (since, lapses) == (r.unready_since, r.lapses):
+        return r
+    return r.model_copy(update={"unready_since": since, "lapses": lapses})
 
 
 def _blind(seen: Seen) -> bool:
@@ -191,7 +191,7 @@ def _unfit(r: Rollout, seen: Seen, now: datetime) -> Failure | None:
         return f"{fit} of {new_replicas(r)} instances are ready{why}", seen.new.log_tail
     if len(r.lapses) >= LAPSES_TOO_MANY:
         within = f"{LAPSES_WITHIN.total_seconds() / 60:g} minutes"
-        return f"its instances lost their readiness {len(r.lapses)} times in {within}{why}", seen.new.log_tail
+        return f"its instances stopped being ready {len(r.lapses)} times in {within}{why}", seen.new.log_tail
     return None
 
 

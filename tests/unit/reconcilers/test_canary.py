@@ -237,7 +237,7 @@ async def test_a_canary_that_becomes_ill_and_well_again_and_again_is_taken_back(
     await flap(run, {name(rollout.new)}, 1)
     ended = await run.ended()
     assert ended.phase is Phase.ROLLED_BACK
-    assert ended.reason == "its instances lost their readiness 3 times in 5 minutes (the ingress finds them ill)"
+    assert ended.reason == "its instances stopped being ready 3 times in 5 minutes (the ingress finds them ill)"
 
 
 async def test_what_became_ill_long_ago_does_not_count_as_flapping() -> None:
