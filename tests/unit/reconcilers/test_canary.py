@@ -15,7 +15,8 @@ from santiago_platform.domain.gates.freeze import FreezeGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
-from santiago_platform.domain.rollout import REHEARSAL_HEADER, Rollout
+from santiago_platform.domain.rollout import REHEARSAL_HEADER, Rollout, Seen, VersionSeen
+from santiago_platform.domain.rollout_decision import decide
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
@@ -248,6 +249,27 @@ async def test_what_became_ill_long_ago_does_not_count_as_flapping() -> None:
         await flap(run, {name(rollout.new)}, 1)
         await run.passes(4 * 160)
     assert (await run.rollout()).phase is Phase.ANALYSING
+
+
+async def test_a_jump_of_the_clock_makes_no_lapse_older() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    await flap(run, {name(rollout.new)}, 2)
+    run.platform.clock.jump(86_400)
+    await flap(run, {name(rollout.new)}, 1)
+    assert "stopped being ready 3 times" in (await run.ended()).reason
+
+
+async def test_one_ill_instance_beside_another_is_no_lapse() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600, replicas=2),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    well = VersionSeen(ready=2, healthy=2)
+    for healthy in (1, 2, 1, 2, 1, 2, 1):
+        new = VersionSeen(ready=2, healthy=healthy)
+        rollout = decide(rollout, Seen(old=well, new=new), (), rollout.phase_since)
+    assert (rollout.phase, rollout.lapses) == (Phase.ANALYSING, ())
 
 
 async def test_proxies_that_find_nobody_healthy_say_nothing_of_the_canary() -> None:
