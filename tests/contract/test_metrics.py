@@ -13,7 +13,7 @@ from santiago_platform.adapters.fake.observability import FakeMetrics
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.prometheus import PrometheusConfig, PrometheusMetrics, prometheus_command
-from santiago_platform.domain.counters import Counted, Histogram, buckets
+from santiago_platform.domain.counters import Delta, Histogram, buckets
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import Series, Signal
 from santiago_platform.testing import load
@@ -167,7 +167,7 @@ class TestPrometheusMetrics(MetricsContract):
         bad.status = 500
         began = time.time() // 1 - 1
 
-        async def history(version: str = "v5") -> dict[str, tuple[Counted | None, ...]]:
+        async def history(version: str = "v5") -> dict[str, tuple[Delta | None, ...]]:
             span = {"start": began, "end": time.time() // 1, "bucket_seconds": 1.0}
             return buckets(await metrics.history("web", "production", version, **span))
 

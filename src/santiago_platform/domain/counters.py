@@ -45,7 +45,7 @@ class Counters(Value):
     counts: tuple[Count, ...] = ()
 
 
-class Counted(Value):
+class Delta(Value):
     """What happened between two readings, all proxies together. As in `Count`; errors <= requests."""
 
     requests: int = 0
@@ -79,9 +79,7 @@ class Samples(Value):
     errors: tuple[int | None, ...]
 
 
-def deltas(
-    before: Sequence[Counters], after: Sequence[Counters], *, mirrored: bool = False
-) -> dict[str, Counted] | None:
+def deltas(before: Sequence[Counters], after: Sequence[Counters], *, mirrored: bool = False) -> dict[str, Delta] | None:
     """What happened to each version between two readings. mirrored: to the copies that it got instead.
 
     None where that cannot be known: a proxy restarted, came or vanished, a version is not counted any more, a count
@@ -102,12 +100,12 @@ def deltas(
     return {version: _sum(gained) for version, gained in found.items()}
 
 
-def buckets(samples: Sequence[Samples]) -> dict[str, tuple[Counted | None, ...]]:
+def buckets(samples: Sequence[Samples]) -> dict[str, tuple[Delta | None, ...]]:
     """What happened to each instance between each two moments, all proxies together: one less than there are samples.
 
     None where that cannot be known: a series began, ended or fell, or there is none.
     """
-    found: dict[str, list[list[Counted | Literal["unknown", "absent"]]]] = {}
+    found: dict[str, list[list[Delta | Literal["unknown", "absent"]]]] = {}
     for one in samples:
         points = list(zip(one.requests, one.errors, strict=True))
         found.setdefault(one.instance, []).append([_between(a, b) for a, b in pairwise(points)])
@@ -119,20 +117,20 @@ def buckets(samples: Sequence[Samples]) -> dict[str, tuple[Counted | None, ...]]
 _Point = tuple[int | None, int | None]
 
 
-def _between(was: _Point, now: _Point) -> Counted | Literal["unknown", "absent"]:
+def _between(was: _Point, now: _Point) -> Delta | Literal["unknown", "absent"]:
     if None in was and None in now:
         return "absent"
     if was[0] is None or was[1] is None or now[0] is None or now[1] is None or now[0] < was[0] or now[1] < was[1]:
         return "unknown"
     errors = now[1] - was[1]
-    return Counted(requests=max(now[0] - was[0], errors), errors=errors)
+    return Delta(requests=max(now[0] - was[0], errors), errors=errors)
 
 
-def _together(series: Sequence[Counted | Literal["unknown", "absent"]]) -> Counted | None:
-    known = [each for each in series if isinstance(each, Counted)]
+def _together(series: Sequence[Delta | Literal["unknown", "absent"]]) -> Delta | None:
+    known = [each for each in series if isinstance(each, Delta)]
     if not known or "unknown" in series:
         return None
-    return Counted(requests=sum(c.requests for c in known), errors=sum(c.errors for c in known))
+    return Delta(requests=sum(c.requests for c in known), errors=sum(c.errors for c in known))
 
 
 def _counts(counters: Counters, mirrored: bool) -> dict[str, Count]:
@@ -162,11 +160,11 @@ def _within(was: Histogram, now: Histogram) -> Histogram | None:
     return tuple((edge, n - m) for (edge, n), (_, m) in zip(now, was, strict=True))
 
 
-def _sum(gained: Sequence[Count]) -> Counted:
+def _sum(gained: Sequence[Count]) -> Delta:
     errors = sum(g.errors for g in gained)
     layouts = {tuple(edge for edge, _ in g.within) for g in gained if g.within}
     edges = layouts.pop() if len(layouts) == 1 else ()  # of different layouts there is no sum
-    return Counted(
+    return Delta(
         # A failure may be seen a moment before its request is.
         requests=max(sum(g.requests for g in gained), errors),
         errors=errors,

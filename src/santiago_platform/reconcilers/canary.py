@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..domain.canary import Analysis, Canary, Query
-from ..domain.counters import Counted as Change
-from ..domain.counters import Counters, deltas
+from ..domain.counters import Counters, Delta, deltas
 from ..domain.deployment import Version
 from ..domain.errors import PlatformError
 from ..domain.judge import Compared, Counted, Judge
@@ -129,9 +128,9 @@ def _compared(query: Query) -> Compared:
     )
 
 
-def _buckets(rollout: Rollout, analysis: Analysis, changes: Mapping[str, Change]) -> dict[str, Bucket]:
+def _buckets(rollout: Rollout, analysis: Analysis, changes: Mapping[str, Delta]) -> dict[str, Bucket]:
     """Of each counted metric of the judge, by name."""
-    canary, stable = (changes.get(v.name, Change()) if v else Change() for v in (rollout.new, rollout.old))
+    canary, stable = (changes.get(v.name, Delta()) if v else Delta() for v in (rollout.new, rollout.old))
     buckets = {
         ERRORS: _bucket((canary.requests, canary.errors), (stable.requests, stable.errors)),
         ABANDONED: _bucket(*((c.requests + c.abandoned, c.abandoned) for c in (canary, stable))),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ..domain.canary import Canary
-from ..domain.counters import Counted, buckets
+from ..domain.counters import Delta, buckets
 from ..domain.errors import PlatformError
 from ..domain.preflight import BUCKET_SECONDS, WINDOW_MINUTES, BucketChoice, choose_bucket, latency_edge
 from ..domain.rollout import Rollout
@@ -91,10 +91,10 @@ async def _history(ports: Ports, rollout: Rollout, fixed_seconds: int | None) ->
     return history, spread
 
 
-def _halves(counted: dict[str, tuple[Counted | None, ...]]) -> list[Bucket]:
+def _halves(counted: dict[str, tuple[Delta | None, ...]]) -> list[Bucket]:
     """Every other instance against the rest, bucket by bucket."""
     rows = [counted[instance] for instance in sorted(counted)]
-    nothing = Counted()
+    nothing = Delta()
     halves = []
     for row in zip_longest(*rows):
         one, other = row[::2], row[1::2]

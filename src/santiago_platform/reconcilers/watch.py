@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ..domain.counters import Counted, Counters, buckets, deltas
+from ..domain.counters import Counters, Delta, buckets, deltas
 from ..domain.deployment import Deployment
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM
@@ -87,7 +87,7 @@ class WatchReconciler:
         if (after.judge.failed or count >= RESTARTS_TOO_MANY) and deployment.previous is not None:
             await self._roll_back(deployment, f"watched after it took over: {why}")
 
-    async def _counted(self, deployment: Deployment, watch: Watch) -> Counted | None:
+    async def _counted(self, deployment: Deployment, watch: Watch) -> Delta | None:
         """What happened to the version in the bucket that has just ended; None while it goes on."""
         key, now = (deployment.service, deployment.environment), self._ports.clock.monotonic()
         last = self._readings.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..domain.counters import Counted, Counters, deltas
+from ..domain.counters import Counters, Delta, deltas
 from ..domain.route import Mirror
 from ..ports.traffic import Traffic
 from .canary import ALWAYS, canary, follow
@@ -42,11 +42,11 @@ class CountersContract:
     proxy."""
 
     async def _settled(
-        self, traffic: Traffic, before: tuple[Counters, ...], wanted: dict[str, Counted], *, mirrored: bool = False
+        self, traffic: Traffic, before: tuple[Counters, ...], wanted: dict[str, Delta], *, mirrored: bool = False
     ) -> None:
         """The differences become as wanted, apart from latencies, and stay so."""
 
-        async def found() -> dict[str, Counted] | None:
+        async def found() -> dict[str, Delta] | None:
             gained = deltas(before, await traffic.counters(SERVICE, ENVIRONMENT), mirrored=mirrored)
             return gained and {v: c.model_copy(update={"within": ()}) for v, c in gained.items()}
 
@@ -58,11 +58,11 @@ class CountersContract:
     ) -> None:
         await follow(traffic, canary(*pair, matches=(ALWAYS,)))
         before = await traffic.counters(SERVICE, ENVIRONMENT)
-        expected = {"v1": Counted(), "v2": Counted()}
+        expected = {"v1": Delta(), "v2": Delta()}
 
         def expect(version: str, requests: int, errors: int, abandoned: int = 0) -> None:
             was = expected[version]
-            expected[version] = Counted(
+            expected[version] = Delta(
                 requests=was.requests + requests, errors=was.errors + errors, abandoned=was.abandoned + abandoned
             )
 
@@ -93,7 +93,7 @@ class CountersContract:
         before = await traffic.counters(SERVICE, ENVIRONMENT)
         await clients.succeed("v2", 7)
 
-        async def of_v2() -> Counted | None:
+        async def of_v2() -> Delta | None:
             return (deltas(before, await traffic.counters(SERVICE, ENVIRONMENT)) or {}).get("v2")
 
         found = await eventually(of_v2, lambda c: c is not None and c.measured == 7)
@@ -110,12 +110,12 @@ class CountersContract:
         await follow(traffic, canary(*pair, mirror=Mirror(version="v2", percent=100)))
         before = await traffic.counters(SERVICE, ENVIRONMENT)
         await clients.succeed("v1", 4)
-        await self._settled(traffic, before, {"v1": Counted(requests=4), "v2": Counted()})
-        await self._settled(traffic, before, {"v2": Counted(requests=4)}, mirrored=True)
+        await self._settled(traffic, before, {"v1": Delta(requests=4), "v2": Delta()})
+        await self._settled(traffic, before, {"v2": Delta(requests=4)}, mirrored=True)
         pair[1].status = 500
         await clients.succeed("v1", 2)
-        await self._settled(traffic, before, {"v1": Counted(requests=6), "v2": Counted()})
-        await self._settled(traffic, before, {"v2": Counted(requests=6, errors=2)}, mirrored=True)
+        await self._settled(traffic, before, {"v1": Delta(requests=6), "v2": Delta()})
+        await self._settled(traffic, before, {"v2": Delta(requests=6, errors=2)}, mirrored=True)
 
     async def test_a_proxy_that_restarts_makes_the_interval_unusable_and_the_next_one_not(
         self,
@@ -134,7 +134,7 @@ class CountersContract:
         assert len(after) == len(before) == 2
         assert deltas(before, after) is None
         await clients.succeed("v1", 3)
-        await self._settled(traffic, after, {"v1": Counted(requests=3), "v2": Counted()})
+        await self._settled(traffic, after, {"v1": Delta(requests=3), "v2": Delta()})
 
     async def test_of_a_service_that_nobody_knows_nothing_is_counted(self, traffic: Traffic) -> None:
         assert [c.counts for c in await traffic.counters("nobody", ENVIRONMENT)] == [(), ()]
@@ -151,4 +151,4 @@ class CountersContract:
         other = old.model_copy(update={"endpoints": tuple(renamed)})
         await follow(traffic, wanted.model_copy(update={"backends": (other, new)}))
         await clients.succeed("v1", 2)
-        await self._settled(traffic, before, {"v1": Counted(requests=5), "v2": Counted()})
+        await self._settled(traffic, before, {"v1": Delta(requests=5), "v2": Delta()})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from santiago_platform.domain.counters import Count, Counted, Counters, Samples, buckets, deltas
+from santiago_platform.domain.counters import Count, Counters, Delta, Samples, buckets, deltas
 
 
 def count(version: str = "v1", requests: int = 0, errors: int = 0, *, slow: int = 0, mirrored: bool = False) -> Count:
@@ -22,7 +22,7 @@ def test_what_happened_is_summed_over_the_proxies() -> None:
     before = [reading(count("v1", 10, 1)), reading(count("v1", 7, 7), proxy="b")]
     after = [reading(count("v1", 14, 2, slow=3)), reading(count("v1", 8, 7), proxy="b")]
     found = deltas(before, after)
-    assert found == {"v1": Counted(requests=5, errors=1, within=((0.1, 2), (1.0, 2), (3600.0, 5)))}
+    assert found == {"v1": Delta(requests=5, errors=1, within=((0.1, 2), (1.0, 2), (3600.0, 5)))}
     assert (found["v1"].measured, found["v1"].slower(0.1), found["v1"].slower(0.5)) == (5, 3, None)
 
 
@@ -70,7 +70,7 @@ def test_proxies_of_different_edges_have_no_latencies_in_common() -> None:
     other = Count(version="v1", requests=2, within=((0.5, 2), (3600.0, 2)))
     zeros = [reading(count("v1")), reading(Count(version="v1"), proxy="b")]
     found = deltas(zeros, [reading(count("v1", 1)), reading(other, proxy="b")])
-    assert found == {"v1": Counted(requests=3)}
+    assert found == {"v1": Delta(requests=3)}
 
 
 def test_a_failure_that_is_seen_before_its_request_makes_no_more_failures_than_requests() -> None:
@@ -92,7 +92,7 @@ def test_differences_add_up_to_what_happened_unless_a_proxy_restarted(
     def look() -> list[Counters]:
         return [reading(count("v1", n, x), proxy=p, epoch=str(e)) for p, (e, n, x) in state.items()]
 
-    before, seen, known = look(), Counted(), Counted()
+    before, seen, known = look(), Delta(), Delta()
     for proxy, good, bad, restarts in steps:
         epoch, requests, errors = state[proxy]
         state[proxy] = (epoch + 1, good + bad, bad) if restarts else (epoch, requests + good + bad, errors + bad)
@@ -100,9 +100,9 @@ def test_differences_add_up_to_what_happened_unless_a_proxy_restarted(
         found = deltas(before, after)
         assert (found is None) == restarts
         if found is not None:
-            seen = Counted(requests=seen.requests + good + bad, errors=seen.errors + bad)
+            seen = Delta(requests=seen.requests + good + bad, errors=seen.errors + bad)
             gained = found["v1"]
-            known = Counted(requests=known.requests + gained.requests, errors=known.errors + gained.errors)
+            known = Delta(requests=known.requests + gained.requests, errors=known.errors + gained.errors)
             assert gained.errors <= gained.requests == gained.measured
         before = after
     assert known == seen
@@ -113,13 +113,13 @@ def samples(requests: list[int | None], errors: list[int | None] | None = None, 
     return Samples(instance="i", proxy=proxy, series="1", requests=tuple(requests), errors=failed)
 
 
-def numbers(found: dict[str, tuple[Counted | None, ...]]) -> list[int | None]:
+def numbers(found: dict[str, tuple[Delta | None, ...]]) -> list[int | None]:
     return [None if c is None else c.requests for c in found["i"]]
 
 
 def test_a_bucket_is_what_all_proxies_counted_between_two_moments() -> None:
     found = buckets([samples([1, 3, 3], [0, 1, 1]), samples([5, 5, 9], [0, 0, 2], proxy="b")])
-    assert found == {"i": (Counted(requests=2, errors=1), Counted(requests=4, errors=2))}
+    assert found == {"i": (Delta(requests=2, errors=1), Delta(requests=4, errors=2))}
 
 
 def test_a_bucket_in_which_a_series_began_ended_or_fell_is_unknown() -> None:
