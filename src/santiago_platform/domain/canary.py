@@ -141,7 +141,8 @@ class Analysis(Value):
     """What is known of a canary so far; stored with its rollout, so that a restart forgets nothing.
 
     bucket_seconds: between two looks. began_at: when judging began. slow_seconds: the frozen edge beyond which a
-    request counts as slow, None where latency is not judged. notes: what was settled before, in words.
+    request counts as slow, None where latency is not judged. notes: what was settled before, in words. looked_at: when
+    the last bucket ended.
     """
 
     judge: Judge
@@ -149,9 +150,14 @@ class Analysis(Value):
     began_at: datetime
     slow_seconds: float | None = None
     notes: tuple[str, ...] = ()
+    looked_at: datetime | None = None
 
     def at_new_weight(self) -> Analysis:
         return self.model_copy(update={"judge": self.judge.at_new_weight()})
+
+    def after_jump(self, jump: timedelta) -> Analysis:
+        moved = {"began_at": self.began_at + jump}
+        return self.model_copy(update=moved | ({"looked_at": self.looked_at + jump} if self.looked_at else {}))
 
     def minute(self, now: datetime) -> int:
         return max(0, int((now - self.began_at).total_seconds() // 60))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,11 +30,12 @@ from .sequential_test import (
 )
 from .value import Value
 
-_GUARD_BUCKETS = 4
-_GUARD_REQUESTS = 30
+GUARD_BUCKETS = 4
+GUARD_REQUESTS = 30
 _GUARD_RATIO = 0.2
 _GUARD_TIMES = 10
-_RECENT = 120  # buckets that the guardrail may reach back
+RECENT_BUCKETS = 120  # that the guardrail may reach back
+_LOOKS_STORED_EVERY = timedelta(seconds=5)
 
 
 class Verdict(StrEnum):
@@ -84,7 +86,7 @@ class Counted(_Metric):
             update={
                 "abort": self.abort.look(bucket, minute),
                 "promotion": self.promotion.look(bucket),
-                "recent": (*self.recent, bucket)[-_RECENT:],
+                "recent": (*self.recent, bucket)[-RECENT_BUCKETS:],
                 "whole": total((self.whole, bucket)),
                 "at_weight": total((self.at_weight, bucket)),
             }
@@ -99,9 +101,9 @@ class Counted(_Metric):
 
         Not under the tests' guarantee: it is for the canary that answers next to nothing, within seconds.
         """
-        for length in range(_GUARD_BUCKETS, len(self.recent) + 1):
+        for length in range(GUARD_BUCKETS, len(self.recent) + 1):
             last = total(self.recent[-length:])
-            if last.canary_requests < _GUARD_REQUESTS:
+            if last.canary_requests < GUARD_REQUESTS:
                 continue
             all_bad = all(b.canary_errors > _GUARD_RATIO * b.canary_requests for b in self.recent[-length:])
             stable = (last.stable_errors + 1) / (last.stable_requests + 1)
@@ -109,8 +111,8 @@ class Counted(_Metric):
         return None
 
     def figures(self, bucket: Bucket) -> str:
-        canary = _percent(bucket.canary_errors, bucket.canary_requests)
-        stable = _percent(bucket.stable_errors, bucket.stable_requests)
+        canary = percent(bucket.canary_errors, bucket.canary_requests)
+        stable = percent(bucket.stable_errors, bucket.stable_requests)
         return f"canary {canary} {self.name} against {stable}"
 
     def missing(self) -> str:
@@ -260,7 +262,19 @@ class Judge(Value):
         return f"{said}, e-value {_number(log_e)}, limit {ABORT_LIMIT:g}; {requests:,} requests"
 
 
-def _percent(part: int, whole: int) -> str:
+def due_to_store(stored_at: datetime | None, looked_at: datetime | None) -> bool:
+    """Whether what was looked at is to be stored, though it has changed no verdict. The moments are of the last look.
+
+    A crash loses at most the looks of these seconds, and the bucket under way: evidence that had not sufficed yet. What
+    suffices is stored at once with what follows from it, and no bucket counts twice.
+    """
+    if looked_at is None or looked_at == stored_at:
+        return False
+    return stored_at is None or abs(looked_at - stored_at) >= _LOOKS_STORED_EVERY
+
+
+def percent(part: int, whole: int) -> str:
+    """In words."""
     ratio = 100 * part / whole if whole else 0.0
     return f"{ratio:.2f}%" if 0 < ratio < 1 else f"{ratio:.1f}%"
 

@@ -24,6 +24,7 @@ from .proof import Proof
 from .route import Match, Mirror
 from .strategy import Strategy
 from .value import Value
+from .watch import Watch
 
 SCHEMA_VERSION = 1
 
@@ -44,7 +45,8 @@ class Rollout(Value):
     analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
     there should be. lapses: when none was ready, of late. needs_somebody: only a person's word takes the step on.
     synthetic: the platform makes requests itself. rehearsed: the route was switched to the new version for one header;
-    now it is switched back. watch_seconds: how long it is judged on after it took over.
+    now it is switched back. watch_seconds: how long it is judged on after it took over. watch: since it has all
+    traffic; the deployment's goes on from it.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
@@ -83,6 +85,7 @@ class Rollout(Value):
     synthetic: bool = False
     rehearsed: bool = False
     watch_seconds: float = 600.0
+    watch: Watch | None = None
     undo_as: Phase = Phase.FAILED
     stranded: bool = False
     proof: Proof | None = None
@@ -159,8 +162,8 @@ class Seen(Value):
     """What a pass saw. weights: acknowledged by every live proxy; None where they do not agree yet.
 
     not_ready_because: the best guess why the new version is not ready, for the reason of a time-out.
-    runs: of the rollout's jobs, those that were begun. analysis: with what has been looked at since the stored one.
-    gate_refusal: why no more traffic may move now.
+    runs: of the rollout's jobs, those that were begun. analysis, watch: with what has been looked at since the stored
+    one; None where nothing was. gate_refusal: why no more traffic may move now.
     """
 
     old: VersionSeen = VersionSeen()
@@ -174,6 +177,7 @@ class Seen(Value):
     proof: Proof | None = None
     runs: tuple[JobRun, ...] = ()
     analysis: Analysis | None = None
+    watch: Watch | None = None
     gate_refusal: str = ""
 
 

@@ -13,23 +13,26 @@ phase; `decide` says which phase comes next. The reconciler makes the one so and
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
 from .canary import Otherwise, step_progress
 from .deployment import Deployment
 from .job import RunState
+from .judge import due_to_store
 from .phase import ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
 from .rollout import Message, MessageKind, Rollout, Seen, new_replicas, weights_of
 from .strategy import WARM_STRATEGIES, Strategy
-from .watch import RESTARTS_TOO_MANY, Watch, ended_by_themselves, watch
+from .watch import RESTARTS_TOO_MANY, WATCHED, Watch, ended_by_themselves, watch
 
 # How long the instances of a canary may be fewer than they should be.
 NONE_READY_PATIENCE = timedelta(seconds=3)
 UNREADY_PATIENCE = timedelta(seconds=15)
 # How often there may be none at all within so long, if only for a moment.
 LAPSES_TOO_MANY, LAPSES_WITHIN = 3, timedelta(minutes=5)
+_NUMBER = re.compile(r"\d[\d.,^e+-]*")  # in words that are no news while only the figures in them change
 
 
 def begin(rollout: Rollout, now: datetime) -> Rollout:
@@ -55,27 +58,41 @@ def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: dat
         return rollout
     if rollout.phase.going_back:
         return _back(rollout, seen, now)
+    judged = _judged(rollout, seen)
     for message in messages:
         if message.kind is MessageKind.ABORT:
             why = f"aborted by {message.by}" + (f": {message.reason}" if message.reason else "")
-            return _go_back(rollout, why, (), now, undo_as=Phase.ROLLED_BACK)
-    scaled = _scaled(rollout, messages, now)
-    if scaled is not rollout:
+            return _go_back(judged, why, (), now, undo_as=Phase.ROLLED_BACK)
+    scaled = _scaled(judged, messages, now)
+    if scaled is not judged:
         return scaled
     if rollout.phase is Phase.ANALYSING:
-        return _analysed(rollout, seen, messages, now)
-    judged = rollout if seen.analysis is None else rollout.model_copy(update={"analysis": seen.analysis})
+        return _analysed(rollout, judged, seen, messages, now)
     failed = _certain_failure(judged, seen) or _judged_unfit(judged, seen)
     if failed is None:
         onward = _onward(judged, seen, messages, now)
         if onward is not judged:
             return onward
         if now <= rollout.deadline:
-            return rollout if judged is rollout else judged.model_copy(update={"epoch": rollout.epoch + 1})
+            return judged.model_copy(update={"epoch": rollout.epoch + 1}) if _due_to_store(rollout, judged) else rollout
         failed = _late(rollout, seen)
     reason, detail = failed
     disproved = judged.model_copy(update={"proof": seen.proof})
     return _go_back(disproved, reason, detail, now, undo_as=Phase.ROLLED_BACK if rollout.moved else Phase.FAILED)
+
+
+def _judged(r: Rollout, seen: Seen) -> Rollout:
+    """With what has been looked at since it was stored."""
+    looked = {name: value for name in ("analysis", "watch") if (value := getattr(seen, name)) is not None}
+    return r.model_copy(update=looked) if looked else r
+
+
+def _due_to_store(stored: Rollout, judged: Rollout) -> bool:
+    """Whether what has been looked at is to be stored by itself: nothing follows from it yet."""
+    a, b = stored.analysis, judged.analysis
+    analysis = b is not None and (a is None or due_to_store(a.looked_at, b.looked_at))
+    was, watch = stored.watch, judged.watch
+    return analysis or (watch is not None and (was is None or watch.worth_storing(was)))
 
 
 def _scaled(r: Rollout, messages: tuple[Message, ...], now: datetime) -> Rollout:
@@ -113,7 +130,9 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
         case Phase.SHIFTING if seen.weights == weights_of(r):
             if r.stepwise and r.shifted < r.parts:
                 return _enter(r, Phase.ANALYSING, now, analysis=r.analysis and r.analysis.at_new_weight())
-            return _enter(r, Phase.PROVING if r.shifted >= r.parts else Phase.STARTING, now)
+            if r.shifted >= r.parts:
+                return _enter(r, Phase.PROVING, now, watch=_watch(r, now))
+            return _enter(r, Phase.STARTING, now)
         case Phase.PROVING if seen.proof is not None:
             unverifiable = seen.proof.verdict is Verdict.UNVERIFIABLE and now > r.deadline
             if seen.proof.verdict is Verdict.MATCH or unverifiable:
@@ -124,34 +143,36 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
     return r
 
 
-def _analysed(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
-    """A step of the canary: ended by what speaks against it, done, or waited for."""
+def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime) -> Rollout:
+    """A step of the canary: ended by what speaks against it, done, or waited for. r: with the looks since it was
+    stored."""
+    r = _readiness(r, seen, now)
     assert r.canary is not None  # noqa: S101 - the phase is of stepwise rollouts alone
-    looked = r if seen.analysis is None else r.model_copy(update={"analysis": seen.analysis})
-    looked = _readiness(looked, seen, now)
-    failed = _certain_failure(looked, seen) or _unfit(looked, seen, now)
+    failed = _certain_failure(r, seen) or _unfit(r, seen, now)
     if failed is not None:
-        return _go_back(looked, *failed, now, undo_as=Phase.ROLLED_BACK)
+        return _go_back(r, *failed, now, undo_as=Phase.ROLLED_BACK)
     approved = any(m.kind is MessageKind.PROMOTE and m.step == r.step for m in messages)
     step = step_progress(
-        r.canary, r.step, looked.analysis, since=r.phase_since, now=now, approved=approved, synthetic=r.synthetic
+        r.canary, r.step, r.analysis, since=r.phase_since, now=now, approved=approved, synthetic=r.synthetic
     )
     if step.done and not approved and seen.gate_refusal:  # who promotes was asked already
         step = step.model_copy(update={"done": False, "waits_for": seen.gate_refusal, "needs_somebody": True})
     if step.done:
         onward = {"step": r.step + 1, "reason": "", "unready_since": None, "needs_somebody": False, "synthetic": False}
-        return _enter(looked, Phase.STARTING, now, **onward)
+        return _enter(r, Phase.STARTING, now, **onward)
+    if now > r.deadline:
+        return _go_back(r, *_late(r, seen), now, undo_as=Phase.ROLLED_BACK)
     if step.late and r.canary.otherwise is Otherwise.SYNTHETIC and not r.synthetic:
-        return looked.model_copy(update={"synthetic": True, "epoch": r.epoch + 1})
+        return r.model_copy(update={"synthetic": True, "epoch": r.epoch + 1})
     if step.late and r.canary.otherwise is Otherwise.ABORT:
         why = f"not decided within {r.canary.max_wait_seconds:g} s: {step.waits_for}"
-        return _go_back(looked, why, (), now, undo_as=Phase.ROLLED_BACK)
-    if looked is r and r.reason and step.needs_somebody is r.needs_somebody:
-        return r
+        return _go_back(r, why, (), now, undo_as=Phase.ROLLED_BACK)
     held = "held, " if step.late else ""
     words = f"{held}step {r.step + 1} of {len(r.canary.steps)}, {r.shifted}%: waits for {step.waits_for}"
-    news = {"reason": words, "needs_somebody": step.needs_somebody, "epoch": r.epoch + 1}
-    return looked.model_copy(update=news)
+    same = _NUMBER.sub("", words) == _NUMBER.sub("", r.reason) and step.needs_somebody is r.needs_somebody
+    if same and r.unready_since == stored.unready_since and not _due_to_store(stored, r):
+        return stored
+    return r.model_copy(update={"reason": words, "needs_somebody": step.needs_somebody, "epoch": r.epoch + 1})
 
 
 def _readiness(r: Rollout, seen: Seen, now: datetime) -> Rollout:
@@ -170,7 +191,9 @@ def _blind(seen: Seen) -> bool:
 
 
 def _judged_unfit(r: Rollout, seen: Seen) -> Failure | None:
-    """What ends a canary in any phase once traffic has moved to it."""
+    """What ends a canary in any phase once traffic has moved to it, and others once they have all of it."""
+    if r.watch is not None and r.watch.failed:
+        return f"{WATCHED}: {r.watch.failed}", seen.new.log_tail
     if not r.stepwise or not r.moved:
         return None
     ended = ended_by_themselves(seen.new.restarts, seen.new.last_end) if seen.new.restarts else ""
@@ -253,7 +276,7 @@ def _late(r: Rollout, seen: Seen) -> Failure:
         case Phase.REHEARSING:
             said = seen.proof.summary() if seen.proof else seen.route_error or "no proxy answers"
             return f"the way back could not be rehearsed: {said}", ()
-        case Phase.HOLDING:
+        case Phase.HOLDING | Phase.ANALYSING:
             return "nobody promoted it in time", ()
         case Phase.SHIFTING:
             return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
@@ -294,8 +317,9 @@ def after_jump(r: Rollout, jump: timedelta) -> Rollout:
     if r.unready_since is not None:
         moved["unready_since"] = r.unready_since + jump
     moved["lapses"] = tuple(at + jump for at in r.lapses)
-    if r.analysis is not None:
-        moved["analysis"] = r.analysis.model_copy(update={"began_at": r.analysis.began_at + jump})
+    for name, kept in (("analysis", r.analysis), ("watch", r.watch)):
+        if kept is not None:
+            moved[name] = kept.after_jump(jump)
     return r.model_copy(update=moved)
 
 
@@ -314,16 +338,23 @@ def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deploymen
             "rollback_window_seconds": rollout.rollback_window_seconds,
             "drain_timeout_seconds": rollout.drain_timeout_seconds,
             "ready_timeout_seconds": rollout.ready_timeout_seconds,
-            "watch": deployment.watch if rollout.unchanged else _watch(rollout, now),
+            "watch": deployment.watch if rollout.unchanged else _goes_on(rollout, now),
         }
     )
 
 
 def _watch(r: Rollout, now: datetime) -> Watch | None:
-    kept = r.strategy in WARM_STRATEGIES and r.rollback_window_seconds > 0
-    if r.new is None or not r.runs_jobs or r.watch_seconds <= 0 or r.stranded or not r.routed or not kept:
+    """That of a version which has just got all traffic."""
+    back = r.strategy is not Strategy.RECREATE  # whose way back is an outage
+    if r.new is None or not r.runs_jobs or r.watch_seconds <= 0 or not r.routed or r.unchanged or not back:
         return None
     return watch(r.new.name, now, r.watch_seconds, r.analysis.bucket_seconds if r.analysis else None)
+
+
+def _goes_on(r: Rollout, now: datetime) -> Watch | None:
+    """The watch after the rollout: while the version before is kept warm, so that the way back is short."""
+    kept = r.strategy in WARM_STRATEGIES and r.rollback_window_seconds > 0 and not r.stranded
+    return r.watch if kept and r.watch is not None and now < r.watch.until else None
 
 
 def progress(r: Rollout) -> float:

@@ -39,35 +39,48 @@ class _Reading:
 
 class CanaryObserver:
     """Holds the last reading of each rollout's counters, in this process alone: after a restart a bucket begins anew,
-    and what happened meanwhile is not looked at."""
+    and what happened meanwhile is not looked at. Holds what was looked at and need not be stored yet, too."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._readings: dict[str, _Reading] = {}
+        self._newest: dict[str, tuple[int, Analysis]] = {}  # by rollout, with the epoch of the row that it goes on from
         self._compared: dict[str, float] = {}
 
     def forget(self, rollout_id: str) -> None:
         self._readings.pop(rollout_id, None)
+        self._newest.pop(rollout_id, None)
         self._compared.pop(rollout_id, None)
 
-    async def look(self, rollout: Rollout) -> Analysis | None:
-        """The analysis with what has been counted since the stored one; None while there is nothing new."""
-        analysis = rollout.analysis or await self._begin(rollout)
-        now = self._ports.clock.monotonic()
-        last = self._readings.get(rollout.id)
+    def newest(self, rollout: Rollout) -> Analysis | None:
+        """The analysis as it was looked at last: the stored one, or one that goes on from it."""
+        epoch, analysis = self._newest.get(rollout.id, (-1, None))
+        return analysis if epoch == rollout.epoch else rollout.analysis
+
+    async def look(self, rollout: Rollout) -> Analysis:
+        """The analysis with what has been counted since."""
+        analysis = self.newest(rollout) or await self._begin(rollout)
+        counted = await self._counted(rollout, analysis)
+        if counted is not None:
+            now = self._ports.clock.now()
+            judge = analysis.judge.look(
+                analysis.minute(now), _buckets(rollout, analysis, counted), await self._values(rollout)
+            )
+            if judge != analysis.judge:
+                analysis = analysis.model_copy(update={"judge": judge, "looked_at": now})
+        self._newest[rollout.id] = rollout.epoch, analysis
+        return analysis
+
+    async def _counted(self, rollout: Rollout, analysis: Analysis) -> dict[str, Delta] | None:
+        """What happened in the bucket that has just ended; None while it goes on, and where that cannot be known."""
+        now, last = self._ports.clock.monotonic(), self._readings.get(rollout.id)
         if last is not None and last.shifted == rollout.shifted and now - last.at < analysis.bucket_seconds:
-            return None if rollout.analysis else analysis
+            return None
         counters = await self._ports.traffic.counters(rollout.service, rollout.environment)
         self._readings[rollout.id] = _Reading(now, rollout.shifted, counters)
         if last is None or last.shifted != rollout.shifted:
-            return None if rollout.analysis else analysis
-        counted = deltas(last.counters, counters)
-        if counted is None:
-            return None if rollout.analysis else analysis
-        minute = analysis.minute(self._ports.clock.now())
-        judge = analysis.judge.look(minute, _buckets(rollout, analysis, counted), await self._values(rollout))
-        nothing_new = judge == analysis.judge and rollout.analysis is not None
-        return None if nothing_new else analysis.model_copy(update={"judge": judge})
+            return None
+        return deltas(last.counters, counters)
 
     async def _begin(self, rollout: Rollout) -> Analysis:
         """What is settled before the canary is looked at, from the history of stable alone."""

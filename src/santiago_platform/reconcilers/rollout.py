@@ -29,9 +29,11 @@ from ..ports.compute import InstanceStatus
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
 from .canary import CanaryObserver
+from .clock_jump import ClockJumps
 from .jobs import JobRuns
 from .service import BUSY_SECONDS, IDLE_SECONDS, Pass, ServiceConverger
 from .synthetic import SyntheticLoad
+from .watch import WatchObserver
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,6 @@ ANALYSING_SECONDS = 0.25  # between passes while a canary's step is waited for
 PROVEN_PHASES = (Phase.REHEARSING, Phase.PROVING)
 RETRY_SECONDS = 1.0  # after a pass that failed
 SWEEP_SECONDS = 6.0
-JUMP_SECONDS = 2.0
 GATES_SECONDS = 1.0
 Key = tuple[str, str]
 CountPass = Callable[[str, str, float], None]
@@ -67,10 +68,11 @@ class RolloutReconciler:
         self._convergers: dict[Key, ServiceConverger] = {}
         self._canary = CanaryObserver(ports)
         self._synthetic = SyntheticLoad(ports)
+        self._watch = WatchObserver(ports)
         self._builds: dict[str, asyncio.Task[Version]] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
         self._refusals: dict[str, tuple[float, str]] = {}
-        self._offsets: dict[Key, float] = {}
+        self._jumps = ClockJumps(ports.clock)
         self._completing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -94,9 +96,11 @@ class RolloutReconciler:
                     log.exception("looking for services failed")
                 activated = await self._ports.activation.wait(SWEEP_SECONDS)
         finally:
-            for loop in loops.values():
-                loop.cancel()
-            await asyncio.gather(*loops.values(), return_exceptions=True)
+            tasks = [*loops.values(), *self._builds.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._synthetic.end()
 
     async def _wake(self) -> None:
         """Those that have a rollout: nothing else changes what is desired."""
@@ -158,9 +162,8 @@ class RolloutReconciler:
                 (service, environment), ServiceConverger(self._ports, service, environment)
             )
             rollout = rows.rollout
-            if (jump := self._jump((service, environment))) and rollout is not None:
-                log.warning("%s/%s: the clock has jumped by %s", service, environment, jump)
-                await self._store(rows, rollout, after_jump(rollout, jump))
+            if jump := self._jumps.of((service, environment)):
+                await self._after_jump(rows, jump)
                 continue
             drain = rollout.drain_timeout_seconds if rollout else rows.deployment.drain_timeout_seconds
             want = desired(rows.deployment, rollout, self._ports.clock.now())
@@ -189,12 +192,22 @@ class RolloutReconciler:
             }
         return said
 
-    def _jump(self, key: Key) -> timedelta:
-        """By how much the wall clock has jumped since the last pass over a service; zero for what a clock is slewed."""
-        offset = self._ports.clock.now().timestamp() - self._ports.clock.monotonic()
-        jump = offset - self._offsets.get(key, offset)
-        self._offsets[key] = offset
-        return timedelta(seconds=jump) if abs(jump) >= JUMP_SECONDS else timedelta()
+    async def _after_jump(self, rows: _Rows, jump: timedelta) -> None:
+        """What the rows have waited for is as far away as it was."""
+        service, environment = rows.deployment.service, rows.deployment.environment
+        log.warning("%s/%s: the clock has jumped by %s", service, environment, jump)
+        rollout, warm_until = rows.rollout, rows.deployment.warm_until
+
+        def unit(tx: Transaction) -> None:
+            if rollout is not None:
+                looked = rollout.model_copy(update={"analysis": self._canary.newest(rollout)})
+                tx.save_rollout(after_jump(looked, jump))
+            deployment = tx.deployment(service, environment)
+            if deployment is not None and deployment.warm_until == warm_until is not None:
+                tx.save_deployment(deployment.model_copy(update={"warm_until": warm_until + jump}))
+
+        await self._ports.store.write(unit)
+        self._jumps.dealt_with((service, environment))
 
     async def _seen(self, rows: _Rows, rollout: Rollout, done: Pass) -> Seen:
         routed = any(v.template.ports for v in (rollout.old, rollout.new) if v is not None)
@@ -221,6 +234,9 @@ class RolloutReconciler:
             return seen.model_copy(update=self._release(rollout))
         if rollout.stepwise and rollout.moved and not rollout.phase.going_back:
             seen = seen.model_copy(update={"analysis": await self._canary.look(rollout)})
+        if rollout.phase is Phase.FINISHING and rollout.watch is not None:
+            key = (rollout.service, rollout.environment)
+            return seen.model_copy(update={"watch": await self._watch.look(key, rollout.watch, rollout.old)})
         if rollout.phase is Phase.ANALYSING:
             self._synthetic.keep(rollout)
             return seen.model_copy(update={"gate_refusal": await self._gate_refusal(rollout)})
@@ -275,7 +291,8 @@ class RolloutReconciler:
         return version
 
     async def _store(self, rows: _Rows, rollout: Rollout, after: Rollout) -> None:
-        """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing."""
+        """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing, which it is
+        where a message has come in meanwhile."""
         now = self._ports.clock.now()
         known = {m.id for m in rows.messages}
 
@@ -291,7 +308,8 @@ class RolloutReconciler:
             operation = _follow(operation, after)
             tx.save_operation(operation.model_copy(update={"updated_at": now}))
             if after.phase.finished:
-                tx.save_deployment(settle(rows.deployment, after, now))
+                deployment = tx.deployment(after.service, after.environment) or rows.deployment
+                tx.save_deployment(settle(deployment, after, now))
                 finished = operation.model_copy(update={"updated_at": now, "finished_at": now})
                 tx.save_operation(finished)
                 return finished

@@ -28,6 +28,14 @@ class SyntheticLoad:
         elif not wanted and task is not None:
             self._tasks.pop(rollout.id).cancel()
 
+    async def end(self) -> None:
+        """Ends all of them, and returns when none asks any more."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _ask(self, rollout: Rollout, canary: Canary) -> None:
         paths = cycle(canary.synthetic.paths)
         while True:

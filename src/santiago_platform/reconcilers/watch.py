@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 
 from ..domain.counters import Counters, Delta, buckets, deltas
-from ..domain.deployment import Deployment
+from ..domain.deployment import Deployment, Version
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM
-from ..domain.watch import RESTARTS_TOO_MANY, Watch, ended_by_themselves
+from ..domain.watch import WATCHED, Watch
 from ..operations.change import change
 from ..operations.rollback_service import start_rollback
 from ..ports import Ports
 from ..ports.store import Transaction
+from .clock_jump import ClockJumps
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,72 @@ class _Reading:
     counters: tuple[Counters, ...]
 
 
+class WatchObserver:
+    """Looks at watched versions. Holds, in this process alone, the last reading of each service's counters, and what
+    has been looked at and need not be stored yet."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._readings: dict[Key, _Reading] = {}
+        self._newest: dict[Key, Watch] = {}
+
+    def newest(self, key: Key, stored: Watch) -> Watch:
+        """The watch as it was looked at last: the stored one, or one that goes on from it."""
+        known = self._newest.get(key, stored)
+        return known if (known.version, known.began_at) == (stored.version, stored.began_at) else stored
+
+    async def look(self, key: Key, stored: Watch, before: Version | None) -> Watch:
+        """The watch with what was seen since. before: the version that was replaced."""
+        watch, now = self.newest(key, stored), self._ports.clock.now()
+        if watch.reference is None:
+            try:
+                watch = watch.model_copy(update={"reference": await self._reference(key, watch, before)})
+            except PlatformError as exc:  # what ends by itself, and what fails whole, is seen without it
+                log.warning("%s/%s: no history: %s", *key, exc.message)
+        watch = watch.counted_restarts(*await self._restarts(key, watch))
+        counted = await self._counted(key, watch)
+        if counted is not None:
+            watch = watch.look(counted.requests, counted.errors, now)
+        self._newest[key] = watch
+        return watch
+
+    async def _counted(self, key: Key, watch: Watch) -> Delta | None:
+        """What happened to the version in the bucket that has just ended; None while it goes on."""
+        now, last = self._ports.clock.monotonic(), self._readings.get(key)
+        if last is not None and last.version == watch.version and now - last.at < watch.bucket_seconds:
+            return None
+        counters = await self._ports.traffic.counters(*key)
+        self._readings[key] = _Reading(watch.version, now, counters)
+        if last is None or last.version != watch.version:
+            return None
+        changes = deltas(last.counters, counters)
+        return changes.get(watch.version) if changes else None
+
+    async def _restarts(self, key: Key, watch: Watch) -> tuple[int, str]:
+        """How often its instances have ended by themselves, and how one of them last did."""
+        mine = [s for s in await self._ports.compute.list(*key) if s.instance.template.version == watch.version]
+        return sum(s.restarts for s in mine), next((s.last_end for s in mine if s.last_end), "")
+
+    async def _reference(self, key: Key, watch: Watch, before: Version | None) -> tuple[tuple[int, int], ...]:
+        """(requests, errors) of the version before, in the hour before it was replaced."""
+        if before is None:
+            return ()
+        seconds = max(watch.bucket_seconds, round(self._ports.metrics.shortest_bucket_seconds))
+        end = int(watch.began_at.timestamp()) // seconds * seconds
+        start = end - REFERENCE_SECONDS // seconds * seconds
+        samples = await self._ports.metrics.history(*key, before.name, start=start, end=end, bucket_seconds=seconds)
+        rows = zip_longest(*buckets(samples).values())
+        sums = [(sum(c.requests for c in row if c), sum(c.errors for c in row if c)) for row in rows]
+        return tuple(pair for pair in sums if pair[0] > 0)
+
+
 class WatchReconciler:
     """One per daemon. What was counted since the last look is forgotten with it; the verdict so far is in the row."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._readings: dict[Key, _Reading] = {}
+        self._observer = WatchObserver(ports)
+        self._jumps = ClockJumps(ports.clock)
 
     async def run(self) -> None:
         """Passes until it is cancelled; a failed pass is logged and tried again."""
@@ -50,80 +112,43 @@ class WatchReconciler:
 
     async def pass_over(self) -> None:
         """One look at each version that is watched and in no rollout."""
-        found = await self._ports.store.read(
-            lambda v: [d for d in v.deployments() if d.watch and not v.active_rollout(d.service, d.environment)]
+        found, busy = await self._ports.store.read(
+            lambda v: (
+                [d for d in v.deployments() if d.watch],
+                {(r.service, r.environment) for r in v.active_rollouts()},
+            )
         )
+        self._jumps.forget_all_but([_clocked(d) for d in found])
         for deployment in found:
             try:
-                await self._look(deployment)
+                if not await self._jumped(deployment) and (deployment.service, deployment.environment) not in busy:
+                    await self._look(deployment)
             except PlatformError as exc:
                 log.warning("%s/%s is not watched now: %s", deployment.service, deployment.environment, exc.message)
             except Exception:
                 log.exception("%s/%s is not watched now", deployment.service, deployment.environment)
 
+    async def _jumped(self, deployment: Deployment) -> bool:
+        """Whether the clock has; then the stored watch is right again."""
+        key, watch = (deployment.service, deployment.environment), deployment.watch
+        jump = self._jumps.of(_clocked(deployment))
+        if not jump or watch is None:
+            return False
+        await self._save(deployment, watch, self._observer.newest(key, watch).after_jump(jump))
+        self._jumps.dealt_with(_clocked(deployment))
+        return True
+
     async def _look(self, deployment: Deployment) -> None:
-        watch, now = deployment.watch, self._ports.clock.now()
+        key, watch = (deployment.service, deployment.environment), deployment.watch
         assert watch is not None  # noqa: S101 - the caller has looked
-        if deployment.live is None or deployment.live.name != watch.version or now >= watch.until:
+        if deployment.live is None or deployment.live.name != watch.version or self._ports.clock.now() >= watch.until:
             await self._save(deployment, watch, None)
             return
-        after = watch
-        if after.reference is None:
-            try:
-                after = after.model_copy(update={"reference": await self._reference(deployment, watch)})
-            except PlatformError as exc:  # what ends by itself is seen without it
-                log.warning("%s/%s: no history: %s", deployment.service, deployment.environment, exc.message)
-        restarts, last_end = await self._restarts(deployment)
-        if after.restarts is None:
-            after = after.model_copy(update={"restarts": restarts})
-        counted = await self._counted(deployment, watch)
-        if counted is not None:
-            after = after.look(counted.requests, counted.errors, now)
-        if after is not watch:
+        after = await self._observer.look(key, watch, deployment.previous)
+        if after.worth_storing(watch):
             await self._save(deployment, watch, after)
-        count = restarts - (after.restarts or 0)
-        ended = ended_by_themselves(count, last_end) if count > 0 else ""
-        why = "; ".join(filter(None, (after.judge.failed, ended)))
-        if (after.judge.failed or count >= RESTARTS_TOO_MANY) and deployment.previous is not None:
-            await self._roll_back(deployment, f"watched after it took over: {why}")
-
-    async def _counted(self, deployment: Deployment, watch: Watch) -> Delta | None:
-        """What happened to the version in the bucket that has just ended; None while it goes on."""
-        key, now = (deployment.service, deployment.environment), self._ports.clock.monotonic()
-        last = self._readings.get(key)
-        if last is not None and last.version == watch.version and now - last.at < watch.bucket_seconds:
-            return None
-        counters = await self._ports.traffic.counters(*key)
-        self._readings[key] = _Reading(watch.version, now, counters)
-        if last is None or last.version != watch.version:
-            return None
-        changes = deltas(last.counters, counters)
-        return changes.get(watch.version) if changes else None
-
-    async def _restarts(self, deployment: Deployment) -> tuple[int, str]:
-        """How often its instances have ended by themselves, and how one of them last did."""
-        statuses = await self._ports.compute.list(deployment.service, deployment.environment)
-        live = deployment.live.name if deployment.live else ""
-        mine = [s for s in statuses if s.instance.template.version == live]
-        return sum(s.restarts for s in mine), next((s.last_end for s in mine if s.last_end), "")
-
-    async def _reference(self, deployment: Deployment, watch: Watch) -> tuple[tuple[int, int], ...]:
-        """(requests, errors) of the version before, in the hour before it was replaced."""
-        if deployment.previous is None:
-            return ()
-        seconds = max(watch.bucket_seconds, round(self._ports.metrics.shortest_bucket_seconds))
-        end = int(watch.began_at.timestamp()) // seconds * seconds
-        samples = await self._ports.metrics.history(
-            deployment.service,
-            deployment.environment,
-            deployment.previous.name,
-            start=end - REFERENCE_SECONDS // seconds * seconds,
-            end=end,
-            bucket_seconds=seconds,
-        )
-        rows = zip_longest(*buckets(samples).values())
-        sums = [(sum(c.requests for c in row if c), sum(c.errors for c in row if c)) for row in rows]
-        return tuple(pair for pair in sums if pair[0] > 0)
+        if after.failed and deployment.previous is not None:
+            await self._roll_back(deployment, f"{WATCHED}: {after.failed}")
 
     async def _save(self, deployment: Deployment, before: Watch, after: Watch | None) -> None:
         """Unless somebody else has changed it meanwhile."""
@@ -144,3 +169,9 @@ class WatchReconciler:
             left = deployment.live.name if deployment.live else ""
             await start_rollback(self._ports, principal, *where, why, record, leaving=left)
         self._ports.activation.activate()
+
+
+def _clocked(deployment: Deployment) -> tuple[str, str, datetime | None]:
+    """What a jump of the clock is dealt with once for: a watch, and not the next one of the service."""
+    began_at = deployment.watch.began_at if deployment.watch else None
+    return deployment.service, deployment.environment, began_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -496,3 +497,106 @@ async def test_a_worker_without_ports_has_no_traffic_to_judge_and_goes_at_once()
         request = DeployRequest(**WHERE, git_ref=ref, strategy=Strategy.CANARY)
         run.operation = (await deploy_service(run.platform.ports, ANN, request)).id
         assert (await run.ended()).phase is Phase.SUCCEEDED
+
+
+async def journal(run: Run) -> int:
+    rollout = await run.rollout()
+    return len(await run.platform.store.read(lambda v: v.journal(rollout.id)))
+
+
+async def test_looks_that_change_no_verdict_are_stored_every_few_seconds() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
+    await run.begin()
+    await run.until(Phase.ANALYSING)
+    await run.passes(12)
+    before = await journal(run)
+    await run.passes(4 * 60)
+    assert 60 / 5 - 2 <= await journal(run) - before <= 60 / 5 + 1, "a line every five seconds"
+
+
+async def test_a_crash_loses_at_most_the_looks_of_a_few_seconds_and_counts_no_request_twice() -> None:
+    run = Run(platform_with(steps=(Step(weight=50, pause_seconds=600),)))
+    rollout = await run.begin()
+    await run.until(Phase.ANALYSING)
+    counted, served = 0, 0
+    for lives in range(1, 6):
+        await run.passes(4 * 8 + lives)
+        served += (4 * 8 + lives) * run.requests // 2
+        analysis = (await run.rollout()).analysis
+        assert analysis is not None
+        seen = analysis.judge.counted[0].whole.canary_requests
+        assert counted <= seen <= served, "none twice"
+        assert served - seen <= lives * (5 + 2) * 4 * run.requests // 2, (
+            "five seconds and the bucket under way, each time"
+        )
+        counted = seen
+        run.loop = RolloutReconciler(run.platform.ports)
+    run.failing = {name(rollout.new): 0.3}
+    assert (await run.ended()).phase is Phase.ROLLED_BACK
+
+
+async def test_what_a_step_waits_for_is_said_anew_when_its_pause_is_over_though_nobody_asks() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, pause_seconds=5, requests=300),)))
+    await run.begin()
+    run.requests = 0
+    await run.until(Phase.ANALYSING)
+    await run.passes(2)
+    assert "of its pause; 300 more requests" in (await run.rollout()).reason
+    await run.passes(30)
+    assert (await run.rollout()).reason == "step 1 of 1, 10%: waits for 300 more requests of the canary"
+
+
+async def test_looks_are_kept_when_a_rollout_is_scaled_or_the_clock_jumps_or_somebody_aborts_it() -> None:
+    for event in ("scale", "jump", "abort"):
+        run = Run(platform_with(steps=(Step(weight=50, pause_seconds=600),)))
+        await run.begin()
+        await run.until(Phase.ANALYSING)
+        await run.passes(4 * 4)
+        stored = (await run.rollout()).analysis
+        assert stored is not None
+        if event == "scale":
+            await scale_resources(run.platform.ports, ANN, ScaleRequest(**WHERE, replicas=8))
+        elif event == "jump":
+            run.platform.clock.jump(3600)
+        else:
+            await run.tell("abort")
+        await run.passes(1)
+        after = (await run.rollout()).analysis
+        assert after is not None
+        assert after.judge.counted[0].whole.canary_requests > stored.judge.counted[0].whole.canary_requests, event
+
+
+async def test_when_the_loop_ends_the_platform_asks_nobody_any_more() -> None:
+    said = Synthetic(per_second=100)
+    run = Run(platform_with(steps=(Step(weight=10, requests=10**6),), otherwise=Otherwise.SYNTHETIC, synthetic=said))
+    await run.begin()
+    run.requests = 0
+    rollout = await run.until(Phase.ANALYSING)
+    asking = rollout.model_copy(update={"synthetic": True, "epoch": rollout.epoch + 1})
+    await run.platform.store.write(lambda tx: tx.save_rollout(asking))
+    running = asyncio.create_task(run.loop.run())
+    async with asyncio.timeout(10):
+        while not run.platform.visitor.asked:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    count = len(run.platform.visitor.asked)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(run.platform.visitor.asked) == count
+
+
+async def test_a_jump_of_the_clock_leaves_the_version_before_warm_for_as_long_as_it_would_have_been() -> None:
+    run = Run(platform_with())
+    await run.begin()
+    ended = await run.ended()
+    await run.passes(2)
+    run.platform.clock.jump(86_400)
+    await run.passes(8)
+    after = await run.platform.store.read(lambda v: v.deployment("web", "production"))
+    assert after is not None
+    assert after.warm(run.platform.clock.now()) == ended.old
+    assert name(ended.old) in {s.instance.template.version for s in await run.platform.compute.list()}
+    run.platform.clock.advance(600)
+    await run.passes(8)
+    assert {s.instance.template.version for s in await run.platform.compute.list()} == {name(ended.new)}

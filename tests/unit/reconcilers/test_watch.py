@@ -11,7 +11,9 @@ from santiago_platform.domain.counters import Samples
 from santiago_platform.domain.deployment import Deployment
 from santiago_platform.domain.errors import PlatformError
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.job import Job, When
 from santiago_platform.domain.operation import OperationState
+from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
@@ -167,6 +169,112 @@ async def test_what_somebody_else_rolled_back_meanwhile_is_left_alone() -> None:
     with pytest.raises(PlatformError, match="is not live in web/production any more"):
         await watched.watches._roll_back(stale, "it looked bad")
     assert (await watched.deployment()).live == old.live
+
+
+@pytest.mark.parametrize("known", ["nothing", "that it cannot be read", "three requests"])
+async def test_a_version_that_fails_whole_is_rolled_back_where_nobody_used_the_service_before(known: str) -> None:
+    watched = Watched()
+    watched.requests = 0
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    watched.platform.metrics.down = known == "that it cannot be read"
+    if known == "three requests":
+        samples = Samples(instance="a", proxy="proxy-a", series="1", requests=(0, 1, 3), errors=(0, 0, 0))
+        watched.platform.metrics.samples["web", "production", old.live.name] = (samples,)
+    new = await watched.deploy("v2")
+    assert new.live is not None
+    watched.failing, watched.requests = {new.live.name: 1.0}, 3
+    await watched.passes(300)
+    after = await watched.deployment()
+    assert after.live == old.live
+    newest = (await watched.platform.store.read(lambda v: v.operations(limit=1)))[0]
+    assert newest.reason.startswith("watched after it took over: 100.0% of its answers are errors")
+
+
+@pytest.mark.parametrize("seconds", [86_400, -3600])
+async def test_a_jump_of_the_clock_neither_ends_a_watch_nor_keeps_it(seconds: float) -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    new = await watched.deploy("v2")
+    assert new.live is not None
+    watched.failing = {new.live.name: 0.01}
+    await watched.passes(40)
+    before = (await watched.deployment()).watch
+    assert before is not None
+    watched.platform.clock.jump(seconds)
+    await watched.passes(2)
+    after = await watched.deployment()
+    assert after.watch is not None
+    assert (after.watch.until - before.until).total_seconds() == pytest.approx(seconds, abs=1)
+    assert after.watch.judge.counted[0].abort.log_e >= before.judge.counted[0].abort.log_e
+    watched.failing = {}
+    left = (after.watch.until - watched.platform.clock.now()).total_seconds()
+    assert 500 < left < 600
+    await watched.passes(int(left * 2) - 4)
+    assert (await watched.deployment()).watch is not None
+    await watched.passes(8)
+    assert (await watched.deployment()).watch is None
+
+
+async def test_a_jump_of_the_clock_during_a_rollout_shifts_the_watch_that_goes_on_after_it() -> None:
+    watched = Watched()
+    await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    assert new.watch is not None
+    await watched.passes(2)
+    await scale_resources(watched.platform.ports, ANN, ScaleRequest(**WHERE, replicas=3))
+    watched.platform.clock.jump(86_400)
+    await watched.passes(40)
+    after = await watched.deployment()
+    assert after.watch is not None
+    assert (after.watch.until - new.watch.until).total_seconds() == pytest.approx(86_400, abs=1)
+
+
+CHECK = Job(name="check", when=When.POST_DEPLOY, command=("./check",), timeout_seconds=3600)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.BLUE_GREEN, Strategy.ROLLING])
+async def test_a_version_that_turns_out_worse_while_its_post_deploy_jobs_run_is_taken_back(strategy: Strategy) -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    watched.platform.artifacts.jobs = (CHECK,)
+    watched.platform.jobs.hanging = {"check"}
+    during = await watched.deploy("v2", strategy=strategy)
+    rollout = await watched.platform.store.read(lambda v: v.active_rollout("web", "production"))
+    assert rollout is not None
+    assert (rollout.phase, during.live) == (Phase.FINISHING, old.live)
+    assert rollout.new is not None
+    watched.failing = {rollout.new.name: 0.2}
+    await watched.passes(400)
+    operation = await watched.platform.store.read(lambda v: v.operation(rollout.operation_id))
+    assert operation is not None
+    assert operation.state is OperationState.ROLLED_BACK
+    assert operation.reason.startswith("watched after it took over: canary ")
+    assert watched.platform.traffic.routes["web", "production"].weights == {old.live.name: 1}
+
+
+async def test_what_was_seen_while_post_deploy_jobs_ran_is_not_forgotten_after_them() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    watched.platform.artifacts.jobs = (CHECK,)
+    watched.platform.jobs.hanging = {"check"}
+    await watched.deploy("v2")
+    await watched.passes(200)
+    rollout = await watched.platform.store.read(lambda v: v.active_rollout("web", "production"))
+    assert rollout is not None
+    assert rollout.watch is not None
+    assert rollout.watch.looks > 0
+    watched.platform.jobs.hanging = set()
+    await watched.passes(4)
+    after = (await watched.deployment()).watch
+    assert after is not None
+    assert (after.began_at, after.looks >= rollout.watch.looks) == (rollout.watch.began_at, True)
 
 
 async def test_without_any_history_restarts_are_watched_all_the_same() -> None:
