@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import pytest
 
+from santiago_platform.adapters.stores.rows import Rows
 from santiago_platform.adapters.workspace.workspace import FileWorkspace
+from santiago_platform.domain.canary import Analysis
+from santiago_platform.domain.watch import Watch
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform, call
@@ -19,6 +24,9 @@ from santiago_platform.testing.running_platform import RunningPlatform, call
 pytestmark = pytest.mark.e2e
 WHERE = {"service": "hello", "environment": "production"}
 HOST = "hello.production.localhost"
+CANARY = "    defaults:\n      canary: {bucket_seconds: 1, steps: [{weight: 10, pause_seconds: 2}]}\n"
+SERVER = "services/hello/server.py"
+T = TypeVar("T")
 RIGGED = Path(__file__).with_name("rigged_daemon.py")
 
 
@@ -61,6 +69,7 @@ async def rigged(shared: RunningPlatform) -> AsyncIterator[RunningPlatform]:
 @pytest.fixture(scope="module")
 def shared(lifeline: Lifeline) -> Iterator[RunningPlatform]:
     with RunningPlatform(lifeline, up=False) as running:
+        running.replace("santiago.yaml", "  production:\n    defaults:\n", f"  production:\n{CANARY}")
         start_rigged(running)
         yield running
 
@@ -120,9 +129,10 @@ async def deploy(platform: RunningPlatform, **arguments: Any) -> dict[str, Any]:
 
 # How the rollout goes on which phase of it the daemon is killed.
 CASES = [
-    *(("good", phase) for phase in ("releasing", "starting", "shifting", "proving", "succeeded")),
+    *(("good", phase) for phase in ("releasing", "starting", "rehearsing", "shifting", "proving", "succeeded")),
     *(("broken", phase) for phase in ("restoring", "reverting", "failed")),
     *(("rolling", phase) for phase in ("starting", "shifting")),
+    ("canary", "analysing"),
     ("recreate", "stopping"),
     ("held", "holding"),
     ("aborted", "rolled_back"),
@@ -138,12 +148,12 @@ async def test_a_daemon_killed_in_a_phase_fails_no_request_and_leaves_one_versio
     assert before["state"] == "succeeded", before
     await rig(rigged, f"crash {phase}")
     rigged.set_version(f"after-{how}-{phase}")
-    server = rigged.root / "services/hello/server.py"
+    server = rigged.root / SERVER
     source = server.read_text()
     if how == "broken":
         server.write_text("raise SystemExit(3)\n")
         rigged.commit("broken")
-    strategy = how if how in ("rolling", "recreate") else "blue_green"
+    strategy = how if how in ("rolling", "recreate", "canary") else "blue_green"
     asked = {"strategy": strategy, "hold": how in ("held", "aborted")}
     async with Load(rigged.ingress_port, HOST) as tally:
         if asked["hold"]:
@@ -165,6 +175,78 @@ async def test_a_daemon_killed_in_a_phase_fails_no_request_and_leaves_one_versio
     assert shown["services"][0]["live"] == live
     assert {v["version"] for v in shown["services"][0]["versions"] if v["traffic_percent"]} == {live}
     assert rigged.json("log", "verify")["intact"]
+
+
+async def read(platform: RunningPlatform, view: Callable[[Rows], T | None]) -> T:
+    """What the database says, as soon as it does, whether or not the daemon lives."""
+    async with asyncio.timeout(60):
+        while True:
+            with closing(sqlite3.connect(f"file:{platform.layout.database}?mode=ro", uri=True)) as connection:
+                found = view(Rows(connection))
+            if found is not None:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_what_the_judge_has_seen_outlives_the_daemon(rigged: RunningPlatform) -> None:
+    rigged.set_version("before the judge")
+    before = await deploy(rigged)
+    server = rigged.root / SERVER
+    source = server.read_text()
+    server.write_text(source.replace('"/": (200,', '"/": (500 if __import__("random").random() < 0.1 else 200,'))
+    rigged.replace("santiago.yaml", "pause_seconds: 2}", "pause_seconds: 60}")
+    rigged.set_version("a tenth of its answers are errors")
+
+    def looked(view: Rows, since: Analysis | None = None) -> Analysis | None:
+        rollout = next((r for o in view.operations(limit=1) if (r := view.rollout_of(o.id))), None)
+        analysis = rollout.analysis if rollout else None
+        return analysis if analysis and analysis.looked_at != (since.looked_at if since else None) else None
+
+    async with Load(rigged.ingress_port, HOST) as tally:
+        await ask(rigged, "deploy_service", git_ref="HEAD", strategy="canary", **WHERE)
+        pid, first = await ready(rigged), await read(rigged, looked)
+        kill_daemon(rigged)
+        await ready(rigged, but=pid)
+        then = await read(rigged, lambda view: looked(view, first))
+        after = await ended(rigged)
+    server.write_text(source)
+    rigged.replace("santiago.yaml", "pause_seconds: 60}", "pause_seconds: 2}")
+    rigged.commit("mended")
+    was, now = first.judge.counted[0], then.judge.counted[0]
+    assert was.whole.canary_requests > 0
+    assert now.whole.canary_requests > was.whole.canary_requests
+    assert now.whole.canary_errors >= was.whole.canary_errors
+    assert now.abort.log_e >= was.abort.log_e, "errors of the canary alone never speak for it"
+    assert then.began_at == first.began_at
+    assert after["state"] == "rolled_back", after
+    assert "errors against 0.0%" in after["reason"]
+    assert after["previous_version"] == before["version"]
+    assert set(tally.failures) <= {"status 500"}, "but for the canary's own answers nothing failed"
+
+
+async def test_a_watch_goes_on_after_the_daemon_and_ends_when_it_would_have(rigged: RunningPlatform) -> None:
+    rigged.set_version("before a watch")
+    await deploy(rigged)
+    rigged.set_version("watched")
+    live = await deploy(rigged, strategy="canary")
+    assert live["state"] == "succeeded", live
+
+    def watched(view: Rows, since: Watch | None = None) -> Watch | None:
+        deployment = view.deployment(**WHERE)
+        watch = deployment.watch if deployment else None
+        return watch if watch and watch.looked_at != (since.looked_at if since else None) else None
+
+    async with Load(rigged.ingress_port, HOST) as tally:
+        pid, first = await ready(rigged), await read(rigged, watched)
+        kill_daemon(rigged)
+        await ready(rigged, but=pid)
+        then = await read(rigged, lambda view: watched(view, first))
+    assert (then.version, then.began_at, then.until) == (live["version"], first.began_at, first.until)
+    assert then.recent[: len(first.recent)] == first.recent
+    assert len(then.recent) > len(first.recent)
+    assert then.judge.counted[0].abort.log_e >= first.judge.counted[0].abort.log_e
+    assert not then.failed
+    assert tally.failed == 0, tally.failures
 
 
 @pytest.mark.parametrize("liars", ["traffic", "traffic compute"])
