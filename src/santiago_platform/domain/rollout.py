@@ -34,6 +34,14 @@ REHEARSAL_HEADER = "x-santiago-rehearsal"
 SYNTHETIC_HEADER = "x-santiago-synthetic"  # of the requests that the platform makes itself
 
 
+class Rehearsal(Value):
+    """The route was switched to the new version for one header and back, and both were proven. healthy: instances of
+    the old version that every live proxy found healthy then."""
+
+    at: datetime
+    healthy: int = 0
+
+
 class Rollout(Value):
     """One row. epoch rises with each stored change and fences writers that lag behind.
 
@@ -45,8 +53,8 @@ class Rollout(Value):
     analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
     there should be. lapses: when none was ready, of late. needs_somebody: only a person's word takes the step on.
     synthetic: the platform makes requests itself. rehearsed: the route was switched to the new version for one header;
-    now it is switched back. watch_seconds: how long it is judged on after it took over. watch: since it has all
-    traffic; the deployment's goes on from it.
+    now it is switched back. rehearsal: once both are proven. watch_seconds: how long it is judged on after it took
+    over. watch: since it has all traffic; the deployment's goes on from it.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
     proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
     """
@@ -84,6 +92,7 @@ class Rollout(Value):
     needs_somebody: bool = False
     synthetic: bool = False
     rehearsed: bool = False
+    rehearsal: Rehearsal | None = None
     watch_seconds: float = 600.0
     watch: Watch | None = None
     undo_as: Phase = Phase.FAILED

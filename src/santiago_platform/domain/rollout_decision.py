@@ -23,7 +23,7 @@ from .job import RunState
 from .judge import due_to_store
 from .phase import ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
-from .rollout import Message, MessageKind, Rollout, Seen, new_replicas, weights_of
+from .rollout import Message, MessageKind, Rehearsal, Rollout, Seen, new_replicas, weights_of
 from .strategy import WARM_STRATEGIES, Strategy
 from .watch import RESTARTS_TOO_MANY, WATCHED, Watch, ended_by_themselves, watch
 
@@ -126,7 +126,9 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
             ready = min(seen.new.ready, seen.new.healthy) >= new_replicas(r)  # it may have been scaled meanwhile
             return _ready(r, now) if ready else r
         case Phase.REHEARSING if seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
-            return _shift(r, now) if r.rehearsed else _enter(r, Phase.REHEARSING, now, rehearsed=True)
+            if not r.rehearsed:
+                return _enter(r, Phase.REHEARSING, now, rehearsed=True)
+            return _shift(r.model_copy(update={"rehearsal": Rehearsal(at=now, healthy=seen.old.healthy)}), now)
         case Phase.SHIFTING if seen.weights == weights_of(r):
             if r.stepwise and r.shifted < r.parts:
                 return _enter(r, Phase.ANALYSING, now, analysis=r.analysis and r.analysis.at_new_weight())
@@ -334,7 +336,7 @@ def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deploymen
     settled = deployment.after(rollout.new, now, until)
     return settled.model_copy(
         update={
-            "strategy": rollout.strategy,
+            "strategy": deployment.strategy if rollout.unchanged else rollout.strategy,
             "rollback_window_seconds": rollout.rollback_window_seconds,
             "drain_timeout_seconds": rollout.drain_timeout_seconds,
             "ready_timeout_seconds": rollout.ready_timeout_seconds,

@@ -22,18 +22,18 @@ from ..domain.gates.promotion import PromotionGate
 from ..domain.gates.signature import SignatureGate
 from ..domain.gates.webhook import WebhookGate
 from ..domain.identity import Name, Principal
-from ..domain.live_period import Ended, LivePeriod, live_periods, way_back
+from ..domain.live_period import LivePeriod, held, of_release
 from ..domain.operation import Operation
 from ..domain.release import Release
 from ..domain.value import Value
 from ..ports import Ports
-from ..ports.store import Snapshot, Transaction
+from ..ports.store import Transaction
 from .change import note
 from .evidence import inspect
+from .release_service import template_of
 from .tenancy import admit, require_service
 
 FAST_TRACK = "fast_track"
-HISTORY = 200  # operations of a service and environment that are looked through for when a release was live
 
 T = TypeVar("T")
 
@@ -42,36 +42,38 @@ Fixes = Annotated[str, Field(max_length=64)]
 
 
 class Subject(Value):
-    """What is to be deployed where. release: None while it is not built. fixes: an incident, or empty."""
+    """What is to be deployed where. release: None while it is not built. version: the name of the release's in the
+    environment, empty until then. fixes: an incident, or empty."""
 
     service: str
     environment: str
     release: Release | None = None
+    version: str = ""
     fixes: str = ""
 
 
 async def check_gates(ports: Ports, settings: Settings, subject: Subject) -> tuple[Answer, ...]:
     """An answer of each gate, in the order of santiago.yaml. Never raises for what a gate asks: it is then unknown.
 
-    A release that was live there before and held is on its way back: its only answer says so. Of a release that is not
+    A version that was live there before and held is on its way back: its only answer says so. Of a release that is not
     built yet the gates that ask about it are pending.
     """
     environment = settings.environments.get(subject.environment)
     gates = environment.gates if environment else ()
     if not gates:
         return ()
-    if subject.release is not None:
-        before = await was_live(ports, subject.service, subject.environment, subject.release.digest)
-        if before is not None:
-            return (_fast_track(before),)
+    before = await was_live(ports, subject.service, subject.environment, subject.version)
+    if before is not None:
+        return (_fast_track(before),)
     pending = {id(gate) for gate in gates if gate.of_release and subject.release is None}
     facts = await _gather(ports, settings, subject, [gate for gate in gates if id(gate) not in pending])
     return tuple(_later(gate) if id(gate) in pending else gate.answer(facts) for gate in gates)
 
 
-async def was_live(ports: Ports, service: str, environment: str, release: str) -> LivePeriod | None:
-    """When the release held there before, if to deploy it again is a way back and not a new deploy."""
-    return way_back(await _periods(ports, service, environment), release)
+async def was_live(ports: Ports, service: str, environment: str, version: str) -> LivePeriod | None:
+    """When the version held there before, if to deploy it again is a way back and not a new deploy: the release alone
+    does not tell, since its configuration may have changed."""
+    return held(await ports.store.read(lambda view: view.live_periods(service, environment)), version)
 
 
 class GatesQuery(Value):
@@ -114,7 +116,13 @@ async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> G
             f"`santiago release {query.service}` builds one",
         )
     release = releases[0]
-    subject = Subject(service=query.service, environment=query.environment, release=release, fixes=query.fixes or "")
+    subject = Subject(
+        service=query.service,
+        environment=query.environment,
+        release=release,
+        version=template_of(ports, release, query.environment).version,
+        fixes=query.fixes or "",
+    )
     answers = await check_gates(ports, settings, subject)
     return GatesView(
         service=query.service,
@@ -125,16 +133,19 @@ async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> G
     )
 
 
-async def require_gates(ports: Ports, settings: Settings, operation: Operation, release: Release | None) -> Operation:
+async def require_gates(
+    ports: Ports, settings: Settings, operation: Operation, release: Release | None, *, version: str = ""
+) -> Operation:
     """The operation with the answers; exceptions are noted in the ship's log.
 
-    release: None asks only what can be asked before it is built. Raises FAILED_PRECONDITION with each gate that does
-    not pass, and what to do about it.
+    release: None asks only what can be asked before it is built. version: its name in that environment. Raises
+    FAILED_PRECONDITION with each gate that does not pass, and what to do about it.
     """
     subject = Subject(
         service=operation.service,
         environment=operation.environment,
         release=release,
+        version=version,
         fixes=operation.request.get("fixes", ""),
     )
     answers = await check_gates(ports, settings, subject)
@@ -149,13 +160,13 @@ async def require_gates(ports: Ports, settings: Settings, operation: Operation, 
     return operation.model_copy(update={"gates": answers})
 
 
-async def require_gates_of_build(ports: Ports, operation_id: str, release: Release) -> None:
+async def require_gates_of_build(ports: Ports, operation_id: str, release: Release, version: str) -> None:
     """Asks once the release of an operation is built, and stores the answers with it. Raises as `require_gates`."""
     operation = await ports.store.read(lambda view: view.operation(operation_id))
     if operation is None:
         return
     try:
-        asked = await require_gates(ports, ports.workspace.settings(), operation, release)
+        asked = await require_gates(ports, ports.workspace.settings(), operation, release, version=version)
     except PlatformError as exc:
         raise PlatformError(exc.code, f"{exc.message}. What to do: {exc.hint}", internal=exc.internal) from exc
 
@@ -221,8 +232,9 @@ async def _gather(ports: Ports, settings: Settings, subject: Subject, gates: Seq
             facts["damage"] = await _damage(ports, release)
         if any(isinstance(gate, EvidenceGate) for gate in gates):
             facts["evidence"] = await inspect(ports, release.digest)
-        periods = {name: await _periods(ports, service, name) for name in sources}
-        facts["periods"] = {name: tuple(p for p in all if p.release == release.digest) for name, all in periods.items()}
+        facts["periods"] = await ports.store.read(
+            lambda view: {name: of_release(view.live_periods(service, name), release.digest) for name in sources}
+        )
         facts["approvals"] = {
             role: await _known(ports.approvals.of(release.digest, environment, role)) for role in roles
         }
@@ -266,16 +278,3 @@ async def _ask(ports: Ports, subject: Subject, release: Release, hook: WebhookGa
         "fixes": subject.fixes,
     }
     return await ports.webhook.ask(hook.url, body, timeout_seconds=hook.timeout_seconds, token_file=hook.token_file)
-
-
-async def _periods(ports: Ports, service: str, environment: str) -> tuple[LivePeriod, ...]:
-    def look(view: Snapshot) -> tuple[LivePeriod, ...]:
-        operations = view.operations(service=service, environment=environment, running=False, limit=HISTORY)
-        ended = [
-            Ended(rollout=rollout, rollback=operation.kind == "rollback_service")
-            for operation in reversed(operations)
-            if (rollout := view.rollout_of(operation.id)) is not None
-        ]
-        return live_periods(ended)
-
-    return await ports.store.read(look)

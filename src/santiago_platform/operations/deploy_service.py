@@ -23,6 +23,7 @@ from ..ports.store import Transaction
 from .change import change
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render
+from .release_service import template_of
 from .tenancy import admit, require_disk, require_quota, require_service
 
 Reference = Annotated[str, Field(max_length=200)]
@@ -108,9 +109,10 @@ async def _plan(
     replicas = request.replicas or service_settings.replicas or 1
     commit, version = await _what(ports, request, replicas)
     release = await _built(ports, request.service, commit, version)
-    by_canary = release if service_settings.strategy is Strategy.CANARY else None
-    if by_canary and await was_live(ports, request.service, request.environment, by_canary.digest):
-        # It has been judged there: who goes back to it wants it now.
+    known = template_of(ports, release, request.environment).version if release else ""
+    by_canary = service_settings.strategy is Strategy.CANARY
+    if by_canary and await was_live(ports, request.service, request.environment, known):
+        # It has been judged there, as it is configured: who goes back to it wants it now.
         service_settings = service_settings.model_copy(update={"strategy": Strategy.BLUE_GREEN})
     rollout = _rollout(ports, request, service_settings, operation_id, tenant).model_copy(
         update={
@@ -140,10 +142,14 @@ async def _plan(
     )
     if request.dry_run:
         subject = Subject(
-            service=request.service, environment=request.environment, release=release, fixes=request.fixes or ""
+            service=request.service,
+            environment=request.environment,
+            release=release,
+            version=known,
+            fixes=request.fixes or "",
         )
         return operation.model_copy(update={"gates": await check_gates(ports, settings, subject)}), rollout
-    return await require_gates(ports, settings, operation, release), rollout
+    return await require_gates(ports, settings, operation, release, version=known), rollout
 
 
 def _rollout(
@@ -230,6 +236,4 @@ async def version_of(ports: Ports, digest: str, service: str, environment: str, 
             f"release {release.short} is not of service {service}",
             f"`santiago release {service}` builds one",
         )
-    where = f"score.yaml of release {release.short}"
-    template = ports.workspace.template(release.score, release=release.digest, environment=environment, where=where)
-    return Version(template=template, replicas=replicas, jobs=release.jobs)
+    return Version(template=template_of(ports, release, environment), replicas=replicas, jobs=release.jobs)

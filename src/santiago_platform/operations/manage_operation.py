@@ -16,12 +16,12 @@ from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
-from .change import change
+from .change import Record, change
 from .check_gates import require_gates_still
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import FlagChange, configure_flag
 from .operation_view import OperationView, view
-from .rollback_service import start_rollback
+from .rollback_service import roll_back
 from .tenancy import admit, of_all_tenants, require_service
 
 Report = Callable[[float, str], Awaitable[None]]
@@ -30,6 +30,7 @@ Report = Callable[[float, str], Awaitable[None]]
 class OperationCommand(Value):
     """operation: its id; or service and environment, whose newest operation is meant.
 
+    to: of rollback, a version that was live there, or its release by 12 or more hex digits; None means the one before.
     timeout_seconds: of wait. limit: of history. reason: goes to the ship's log.
     """
 
@@ -37,6 +38,7 @@ class OperationCommand(Value):
     operation: Annotated[str, Field(max_length=64)] | None = None
     service: Name | None = None
     environment: Name | None = None
+    to: Annotated[str, Field(max_length=80)] | None = None
     reason: Annotated[str, Field(max_length=500)] = ""
     timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 60
     limit: Annotated[int, Field(ge=1, le=50)] = 20
@@ -85,62 +87,57 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
     async with change(ports, principal, f"manage_operation.{command.action}", subject, asked) as record:
         authorise(principal, "manage_operation")
         service, environment, operation_id = await _subject(ports, principal, command)
-        rollout = await ports.store.read(lambda v: v.active_rollout(service, environment))
-        if rollout is not None and command.operation not in (None, rollout.operation_id):
-            raise PlatformError(
-                ErrorCode.CONFLICT,
-                f"operation {rollout.operation_id} is rolling out {service}/{environment} now",
-                "wait for it, or abort it first",
-            )
-        if rollout is None:
-            if command.action != "rollback":
-                raise PlatformError(
-                    ErrorCode.FAILED_PRECONDITION,
-                    f"no rollout of {service}/{environment} is active: there is nothing to {command.action}",
-                    "action rollback takes a finished one back",
-                )
-            if operation_id is not None:
-                await _is_live(ports, operation_id, service, environment)
-            operation = await start_rollback(ports, principal, service, environment, command.reason, record)
-            operation_id = operation.id
-        elif command.action == "rollback" and await ports.store.read(lambda v: _is_rollback(v, rollout)):
-            operation_id = rollout.operation_id  # two who ask for the same thing get the same operation
-            record.outcome, record.body = "under way", {"as": operation_id}
+        if command.action == "rollback":
+            where = (ports, principal, service, environment)
+            told = await roll_back(*where, record, reason=command.reason, to=command.to, of=operation_id)
         else:
-            if command.action == "promote":
-                _promotable(rollout)
-                await require_gates_still(ports, rollout.operation_id)
-            kind = MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT
-            message = Message(
-                id=record.operation,
-                kind=kind,
-                by=principal.name,
-                reason=command.reason,
-                step=rollout.step if rollout.phase is Phase.ANALYSING else None,
-                at=ports.clock.now(),
-            )
-            target = rollout.id
-
-            def post(tx: Transaction) -> None:
-                current = tx.rollout(target)
-                if current is None or current.phase.finished or current.phase.going_back:
-                    raise PlatformError(
-                        ErrorCode.FAILED_PRECONDITION,
-                        f"operation {rollout.operation_id} has ended or is going back already",
-                        "action status says how; action rollback takes a finished one back",
-                    )
-                tx.add_message(target, message)
-
-            await ports.store.write(post)
-            operation_id = rollout.operation_id
-            record.outcome, record.body = "delivered", {"to": operation_id}
+            told = await _send(ports, principal, command, service, environment, record)
     ports.activation.activate()
-    return await _answer(ports, operation_id)
+    return await _answer(ports, told)
 
 
-def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:
-    operation = view.operation(rollout.operation_id)
-    return operation is not None and operation.kind == "rollback_service"
+async def _send(
+    ports: Ports, principal: Principal, command: OperationCommand, service: str, environment: str, record: Record
+) -> str:
+    """Promotes or aborts the rollout under way. Returns its operation."""
+    rollout = await ports.store.read(lambda v: v.active_rollout(service, environment))
+    if rollout is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"no rollout of {service}/{environment} is active: there is nothing to {command.action}",
+            "action rollback takes a finished one back",
+        )
+    if command.operation not in (None, rollout.operation_id):
+        raise PlatformError(
+            ErrorCode.CONFLICT,
+            f"operation {rollout.operation_id} is rolling out {service}/{environment} now",
+            "wait for it, or abort it first",
+        )
+    if command.action == "promote":
+        _promotable(rollout)
+        await require_gates_still(ports, rollout.operation_id)
+    message = Message(
+        id=record.operation,
+        kind=MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT,
+        by=principal.name,
+        reason=command.reason,
+        step=rollout.step if rollout.phase is Phase.ANALYSING else None,
+        at=ports.clock.now(),
+    )
+
+    def post(tx: Transaction) -> None:
+        current = tx.rollout(rollout.id)
+        if current is None or current.phase.finished or current.phase.going_back:
+            raise PlatformError(
+                ErrorCode.FAILED_PRECONDITION,
+                f"operation {rollout.operation_id} has ended or is going back already",
+                "action status says how; action rollback takes a finished one back",
+            )
+        tx.add_message(rollout.id, message)
+
+    await ports.store.write(post)
+    record.outcome, record.body = "delivered", {"to": rollout.operation_id}
+    return rollout.operation_id
 
 
 def _promotable(rollout: Rollout) -> None:
@@ -150,23 +147,6 @@ def _promotable(rollout: Rollout) -> None:
             ErrorCode.FAILED_PRECONDITION,
             f"operation {rollout.operation_id} does not wait for a promotion: it is {rollout.phase}",
             "deploy_service with hold waits before traffic moves, and a canary while it is analysing a step",
-        )
-
-
-async def _is_live(ports: Ports, operation_id: str, service: str, environment: str) -> None:
-    """Refuses to roll back an operation whose version is no longer the live one."""
-
-    def look(v: Snapshot) -> bool:
-        rollout, deployment = v.rollout_of(operation_id), v.deployment(service, environment)
-        live = deployment.live if deployment else None
-        made = rollout.new if rollout and rollout.phase is Phase.SUCCEEDED else None
-        return made is not None and live is not None and made.name == live.name
-
-    if not await ports.store.read(look):
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION,
-            f"what operation {operation_id} deployed is not live",
-            "roll back by service and environment to leave the version that is live now",
         )
 
 

@@ -9,6 +9,7 @@ from ..domain.phase import Phase
 from ..domain.proof import Verdict
 from ..domain.rollout import Rollout
 from ..domain.value import Value
+from ..domain.way_back import way_back
 from ..ports.store import Snapshot
 
 DETAIL_LINES = 20
@@ -24,7 +25,7 @@ class ProofView(Value):
 
 class OperationView(Value):
     """next: what the caller may do now. detail: the last log lines of what failed (untrusted text).
-    gates: what each answered.
+    gates: what each answered. way_back: where to, how fast, and whether it was rehearsed.
     """
 
     id: str
@@ -41,6 +42,7 @@ class OperationView(Value):
     reason: str = ""
     detail: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
+    way_back: str = ""
     proof: ProofView | None = None
     started_at: datetime
     finished_at: datetime | None = None
@@ -70,6 +72,7 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
         reason=operation.reason[:2000],
         detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
         gates=tuple(str(answer)[:400] for answer in operation.gates),
+        way_back=way_back(rollout) if rollout else "",
         proof=ProofView(
             verdict=proof.verdict,
             evidence=(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from ..domain.identity import Name, Principal
 from ..domain.release import Release, prunable
 from ..domain.value import Value
+from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot
 from .change import change
@@ -29,6 +30,12 @@ async def release_service(ports: Ports, principal: Principal, request: ReleaseRe
         release = await ports.artifacts.build(request.service, commit)
         record.outcome, record.body = "released", {"release": release.digest, "commit": commit}
     return release
+
+
+def template_of(ports: Ports, release: Release, environment: str) -> Template:
+    """What an instance of the release runs in an environment, as santiago.yaml says now."""
+    where = f"score.yaml of release {release.short}"
+    return ports.workspace.template(release.score, release=release.digest, environment=environment, where=where)
 
 
 def releases_in_use(view: Snapshot) -> frozenset[str]:
@@ -54,6 +61,7 @@ async def prune_releases(ports: Ports) -> list[Release]:
         keep_for = timedelta(days=retention.keep_days)
         for release in prunable(releases, in_use, keep=retention.keep, keep_for=keep_for, now=ports.clock.now()):
             await ports.artifacts.remove(release.digest)
+            await ports.store.write(lambda tx, digest=release.digest: tx.forget_live_periods(digest))  # type: ignore[misc]
             await ports.evidence.forget(release.digest)
             removed.append(release)
     return removed

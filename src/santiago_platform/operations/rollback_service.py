@@ -1,88 +1,264 @@
-"""Takes a service back to the version before: one weight change while that one is kept warm."""
+"""Takes a service back to a version that was live: one weight change while that one is kept warm."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from ..domain.deployment import Deployment, Version
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
-from ..domain.operation import Operation
+from ..domain.live_period import LivePeriod, chosen, former
+from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
-from ..domain.rollout import Rollout
+from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..ports import Ports
-from ..ports.store import Transaction
+from ..ports.store import Snapshot, Transaction
 from .change import Record
 
+KIND = "rollback_service"
+NAMED = 10  # versions in an error
 
-async def start_rollback(
+Choice = Callable[[Snapshot, Deployment], Version]
+
+
+async def roll_back(
     ports: Ports,
     principal: Principal,
     service: str,
     environment: str,
-    reason: str,
     record: Record,
     *,
-    leaving: str | None = None,
-) -> Operation:
+    reason: str = "",
+    to: str | None = None,
+    of: str | None = None,
+) -> str:
+    """The operation that goes back: a new one, or that of the rollout under way, which is aborted.
+
+    to: a version's name, or a release's digest, or 12 or more of its hex digits; None means the version before. of: the
+    operation that is taken back, if it is meant to be a certain one. No gate is asked. A rollout that is under way is
+    aborted; where `to` is not the version that it came from, the new operation begins once it has gone back.
+    Raises FAILED_PRECONDITION where there is nothing to go back to, and says to what there is.
+    """
+    kept = frozenset(r.digest for r in await ports.artifacts.list(service)) if to is not None else frozenset()
+    now, rollout_id = ports.clock.now(), ports.clock.new_id("ro")
+
+    def choose(view: Snapshot, deployment: Deployment) -> Version:
+        if to is not None:
+            return _named(view, deployment, to, kept)
+        return _taken_back(view, deployment, of) if of is not None else _previous(deployment)
+
+    def unit(tx: Transaction) -> str:
+        deployment, active = tx.deployment(service, environment), tx.active_rollout(service, environment)
+        if deployment is None:
+            raise _nowhere(service, environment)
+        if active is None:
+            target = choose(tx, deployment)
+            operation = _operation(record, principal, deployment, target, reason, now)
+            _begin(tx, deployment, operation, target, rollout_id, now)
+            record.continues = True
+            return operation.id
+        same = to is None and of in (None, active.operation_id)
+        version = active.old if same else choose(tx, deployment)
+        if _is_rollback(tx, active) and (same or version == active.new):  # who ask for the same thing get the same
+            record.outcome, record.body = "under way", {"as": active.operation_id}
+            return active.operation_id
+        _abort(tx, active, principal, record, reason, now)
+        if version is None or (active.old is not None and version.name == active.old.name):
+            return active.operation_id
+        operation = _operation(record, principal, deployment, version, reason, now)
+        words = f"waits until operation {active.operation_id} is taken back"
+        tx.save_operation(operation.model_copy(update={"phase": "pending", "reason": words}))
+        record.continues = True
+        return operation.id
+
+    return await ports.store.write(unit)
+
+
+async def start_rollback(
+    ports: Ports, principal: Principal, service: str, environment: str, reason: str, record: Record, *, leaving: str
+) -> None:
     """Starts a rollout to the previous version. leaving: the version that must be live for it.
 
-    Raises FAILED_PRECONDITION where there is none, or another one is live.
+    Raises FAILED_PRECONDITION where there is none, or another one is live; CONFLICT where a rollout is active.
     """
-    now = ports.clock.now()
-    rollout_id = ports.clock.new_id("ro")
+    now, rollout_id = ports.clock.now(), ports.clock.new_id("ro")
 
-    def unit(tx: Transaction) -> Operation:
+    def unit(tx: Transaction) -> None:
         deployment = tx.deployment(service, environment)
-        if deployment is None or deployment.live is None or deployment.previous is None:
-            raise PlatformError(
-                ErrorCode.FAILED_PRECONDITION,
-                f"{service}/{environment} has no version to go back to",
-                "deploy_service with an older release does the same; manage_operation history lists them",
-            )
-        if leaving not in (None, deployment.live.name):
+        if deployment is None or deployment.live is None:
+            raise _nowhere(service, environment)
+        if leaving != deployment.live.name:
             raise PlatformError(
                 ErrorCode.FAILED_PRECONDITION,
                 f"version {leaving} is not live in {service}/{environment} any more",
                 "somebody else has changed it meanwhile",
             )
-        if deployment.watch is not None:  # whoever goes back decides it
-            tx.save_deployment(deployment.model_copy(update={"watch": None}))
-        rollout = Rollout(
-            id=rollout_id,
-            operation_id=record.operation,
-            service=service,
-            environment=environment,
-            tenant=deployment.tenant,
-            strategy=Strategy.BLUE_GREEN if deployment.strategy is Strategy.CANARY else deployment.strategy,
-            old=deployment.live,
-            new=deployment.previous,
-            replicas=deployment.previous.replicas,
-            phase=Phase.STARTING,
-            ready_timeout_seconds=deployment.ready_timeout_seconds,
-            drain_timeout_seconds=deployment.drain_timeout_seconds,
-            rollback_window_seconds=deployment.rollback_window_seconds,
-            started_at=now,
-            phase_since=now,
-            reason=reason,
-        )
-        operation = Operation(
-            id=record.operation,
-            kind="rollback_service",
-            principal=principal,
-            service=service,
-            environment=environment,
-            tenant=deployment.tenant,
-            request={"to": deployment.previous.name, "reason": reason},
-            phase=Phase.STARTING,
-            reason=reason,
-            created_at=now,
-            updated_at=now,
-            log_entry=record.seq,
-        )
-        tx.add_rollout(begin(rollout, now).model_copy(update={"epoch": 0}))
-        tx.save_operation(operation)
-        return operation
+        version = _previous(deployment)
+        operation = _operation(record, principal, deployment, version, reason, now)
+        _begin(tx, deployment, operation, version, rollout_id, now)
 
-    operation = await ports.store.write(unit)
+    await ports.store.write(unit)
     record.continues = True
-    return operation
+
+
+def begin_waiting(tx: Transaction, deployment: Deployment, rollout_id: str, now: datetime) -> None:
+    """Begins the rollback that has waited for the end of the rollout before it, if there is one: the oldest."""
+    service, environment = deployment.service, deployment.environment
+    running = tx.operations(service=service, environment=environment, running=True)
+    waiting = [o for o in running if o.kind == KIND and tx.rollout_of(o.id) is None]
+    if not waiting:
+        return
+    operation = waiting[-1]
+    known = former(deployment, tx.live_periods(service, environment))
+    version = chosen((*((deployment.live,) if deployment.live else ()), *known), operation.request["to"])
+    if version is None:
+        reason = f"version {operation.request['to']} is no longer kept"
+        lost = {"state": OperationState.FAILED, "phase": Phase.FAILED, "progress": 1.0, "reason": reason}
+        tx.save_operation(operation.model_copy(update={**lost, "updated_at": now, "finished_at": now}))
+        return
+    operation = operation.model_copy(update={"reason": operation.request.get("reason", ""), "updated_at": now})
+    _begin(tx, deployment, operation, version, rollout_id, now)
+
+
+def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:
+    operation = view.operation(rollout.operation_id)
+    return operation is not None and operation.kind == KIND
+
+
+def _previous(deployment: Deployment) -> Version:
+    if deployment.live is None or deployment.previous is None:
+        raise _nowhere(deployment.service, deployment.environment)
+    return deployment.previous
+
+
+def _named(view: Snapshot, deployment: Deployment, to: str, kept: frozenset[str]) -> Version:
+    periods = view.live_periods(deployment.service, deployment.environment)
+    versions = [v for v in former(deployment, periods) if v.template.release in kept]
+    active = view.active_rollout(deployment.service, deployment.environment)
+    live = deployment.live if active is not None else None  # the way back from what is under way
+    version = chosen((*((live,) if live else ()), *versions), to)
+    if version is not None:
+        return version
+    if deployment.live is not None and chosen((deployment.live,), to) is not None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"{to[:80]} is what is live in {deployment.service}/{deployment.environment}",
+            _listed(versions, periods),
+        )
+    raise PlatformError(
+        ErrorCode.FAILED_PRECONDITION,
+        f"{deployment.service}/{deployment.environment} cannot go back to {to[:80]}: "
+        "it was never live there, or its release is not kept any more",
+        _listed(versions, periods),
+    )
+
+
+def _listed(versions: Iterable[Version], periods: Iterable[LivePeriod]) -> str:
+    """What can be gone back to: each version with its release, and until when it was live."""
+    until = {p.version.name: p.until for p in periods}
+    lines = [
+        f"{v.name} (release {v.template.release.removeprefix('sha256:')[:12]}"
+        + (f", live until {at:%Y-%m-%d %H:%M:%S}Z)" if (at := until.get(v.name)) else ")")
+        for v in versions
+    ]
+    if not lines:
+        return "there is no version to go back to; deploy_service deploys any release"
+    more = f", and {len(lines) - NAMED} older ones" if len(lines) > NAMED else ""
+    return f"there is: {', '.join(lines[:NAMED])}{more}"
+
+
+def _taken_back(view: Snapshot, deployment: Deployment, operation_id: str) -> Version:
+    """What was live before an operation. Raises where what it deployed is not live, as it deployed it."""
+    rollout, live = view.rollout_of(operation_id), deployment.live
+    made = rollout.new if rollout and rollout.phase is Phase.SUCCEEDED else None
+    if made is None or live is None or made.name != live.name:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"what operation {operation_id} deployed is not live",
+            "roll back by service and environment to leave the version that is live now",
+        )
+    if rollout is not None and rollout.unchanged and rollout.old is not None:  # it changed their number alone
+        if made.replicas == live.replicas:
+            return rollout.old
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"{live.replicas} replicas are live, not the {made.replicas} of operation {operation_id}",
+            "scale_resources sets the number; roll back by service and environment to leave the version",
+        )
+    return _previous(deployment)
+
+
+def _nowhere(service: str, environment: str) -> PlatformError:
+    return PlatformError(
+        ErrorCode.FAILED_PRECONDITION,
+        f"{service}/{environment} has no version to go back to",
+        "deploy_service deploys any release; manage_operation history lists them",
+    )
+
+
+def _abort(tx: Transaction, active: Rollout, principal: Principal, record: Record, reason: str, now: datetime) -> None:
+    record.outcome, record.body = "delivered", {"to": active.operation_id}
+    if active.phase.going_back:
+        record.outcome, record.body = "under way", {"as": active.operation_id}
+        return
+    message = Message(id=record.operation, kind=MessageKind.ABORT, by=principal.name, reason=reason, at=now)
+    tx.add_message(active.id, message)
+
+
+def _operation(
+    record: Record, principal: Principal, deployment: Deployment, version: Version, reason: str, now: datetime
+) -> Operation:
+    return Operation(
+        id=record.operation,
+        kind=KIND,
+        principal=principal,
+        service=deployment.service,
+        environment=deployment.environment,
+        tenant=deployment.tenant,
+        request={"to": version.name, "reason": reason},
+        phase=Phase.STARTING,
+        reason=reason,
+        created_at=now,
+        updated_at=now,
+        log_entry=record.seq,
+    )
+
+
+def _begin(
+    tx: Transaction, deployment: Deployment, operation: Operation, version: Version, rollout_id: str, now: datetime
+) -> None:
+    """Stores the rollout and its operation. Whoever goes back decides it: a watch ends."""
+    version = _sized(deployment, version, now)
+    if deployment.watch is not None:
+        tx.save_deployment(deployment.model_copy(update={"watch": None}))
+    rollout = Rollout(
+        id=rollout_id,
+        operation_id=operation.id,
+        service=deployment.service,
+        environment=deployment.environment,
+        tenant=deployment.tenant,
+        strategy=Strategy.BLUE_GREEN if deployment.strategy is Strategy.CANARY else deployment.strategy,
+        old=deployment.live,
+        new=version,
+        replicas=version.replicas,
+        phase=Phase.STARTING,
+        ready_timeout_seconds=deployment.ready_timeout_seconds,
+        drain_timeout_seconds=deployment.drain_timeout_seconds,
+        rollback_window_seconds=deployment.rollback_window_seconds,
+        started_at=now,
+        phase_since=now,
+        reason=operation.reason,
+    )
+    tx.add_rollout(begin(rollout, now).model_copy(update={"epoch": 0}))
+    tx.save_operation(operation.model_copy(update={"phase": Phase.STARTING}))
+
+
+def _sized(deployment: Deployment, version: Version, now: datetime) -> Version:
+    """What is started first gets as many instances as are live, if it had fewer: the load is that of today."""
+    warm, live = deployment.warm(now), deployment.live
+    if live is None or version.name in {live.name, warm.name if warm else ""}:
+        return version
+    return version.model_copy(update={"replicas": max(version.replicas, live.replicas)})

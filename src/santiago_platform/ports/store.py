@@ -8,6 +8,7 @@ from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
 from ..domain.identity import Token
 from ..domain.job import JobRun
+from ..domain.live_period import LivePeriod
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.rollout import Message, Rollout
@@ -70,6 +71,9 @@ class Snapshot(Protocol):
 
     def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]: ...
 
+    def live_periods(self, service: str, environment: str) -> Sequence[LivePeriod]:
+        """Oldest first."""
+
     def job_run(self, run_id: str) -> JobRun | None: ...
 
     def job_runs(
@@ -115,6 +119,12 @@ class Transaction(Snapshot, Protocol):
     def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None: ...
 
     def save_deployment(self, deployment: Deployment) -> None: ...
+
+    def save_live_period(self, period: LivePeriod) -> None:
+        """Of a service and environment the newest PERIODS_KEPT stay."""
+
+    def forget_live_periods(self, release: str) -> None:
+        """Those of its versions, everywhere. An unknown one is no error."""
 
     def save_job_run(self, run: JobRun) -> None: ...
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from ..domain.deployment import Deployment, Version
 from ..domain.effect import claims
 from ..domain.errors import PlatformError
+from ..domain.live_period import succession
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import PROMOTABLE, Phase
 from ..domain.proof import Proof, Verdict, prove
@@ -23,6 +24,8 @@ from ..operations.change import complete_operation
 from ..operations.check_gates import require_gates_of_build, require_gates_still
 from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
+from ..operations.rollback_service import KIND as ROLLBACK
+from ..operations.rollback_service import begin_waiting
 from ..operations.tenancy import require_quota
 from ..ports import Ports
 from ..ports.compute import InstanceStatus
@@ -284,8 +287,8 @@ class RolloutReconciler:
 
     async def _build(self, rollout: Rollout) -> Version:
         release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
-        await require_gates_of_build(self._ports, rollout.operation_id, release)
         version = await version_of(self._ports, release.digest, rollout.service, rollout.environment, rollout.replicas)
+        await require_gates_of_build(self._ports, rollout.operation_id, release, version.name)
         settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
         await self._ports.store.read(lambda view: require_quota(view, settings, known))
         return version
@@ -295,6 +298,7 @@ class RolloutReconciler:
         where a message has come in meanwhile."""
         now = self._ports.clock.now()
         known = {m.id for m in rows.messages}
+        next_id = self._ports.clock.new_id("ro")
 
         def unit(tx: Transaction) -> Operation | None:
             if any(m.kind is not MessageKind.PROMOTE and m.id not in known for m in tx.messages(after.id)):
@@ -309,9 +313,9 @@ class RolloutReconciler:
             tx.save_operation(operation.model_copy(update={"updated_at": now}))
             if after.phase.finished:
                 deployment = tx.deployment(after.service, after.environment) or rows.deployment
-                tx.save_deployment(settle(deployment, after, now))
                 finished = operation.model_copy(update={"updated_at": now, "finished_at": now})
                 tx.save_operation(finished)
+                begin_waiting(tx, _settled(tx, deployment, after, finished, now), next_id, now)
                 return finished
             return None
 
@@ -340,6 +344,18 @@ class RolloutReconciler:
             stored = await self._ports.store.read(lambda v: v.operation(operation.id))
             if stored is not None and not stored.logged:
                 await complete_operation(self._ports, stored)
+
+
+def _settled(tx: Transaction, before: Deployment, rollout: Rollout, operation: Operation, now: datetime) -> Deployment:
+    """Stores what a finished rollout makes of the deployment, and when which version was live."""
+    after = settle(before, rollout, now)
+    tx.save_deployment(after)
+    last = tx.live_periods(after.service, after.environment)[-1:]
+    proven = operation.state is OperationState.SUCCEEDED
+    rollback = operation.kind == ROLLBACK
+    for period in succession(before, after, last[0] if last else None, now, proven=proven, rollback=rollback):
+        tx.save_live_period(period)
+    return after
 
 
 def _done_with_messages(before: Rollout, after: Rollout) -> bool:

@@ -9,6 +9,7 @@ from ..domain.deployment import Deployment, Version
 from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
 from ..domain.identity import Principal, Role, Token
 from ..domain.job import Job, JobRun, When, job_run
+from ..domain.live_period import LivePeriod
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.rollout import Message, MessageKind, Rollout
@@ -64,6 +65,17 @@ def message(number: int = 1, **fields: Any) -> Message:
 def deployment(**fields: Any) -> Deployment:
     known: dict[str, Any] = {"service": "web", "environment": "production", "tenant": "default"}
     return Deployment(**{**known, **fields})
+
+
+def live_period(number: int = 1, release: str = "sha256:" + "a" * 64, **fields: Any) -> LivePeriod:
+    known: dict[str, Any] = {
+        "service": "web",
+        "environment": "production",
+        "number": number,
+        "version": version(release),
+        "since": START + timedelta(seconds=number),
+    }
+    return LivePeriod(**{**known, **fields})
 
 
 def token(number: int = 1, **fields: Any) -> Token:

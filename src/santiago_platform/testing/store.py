@@ -11,10 +11,24 @@ import pytest
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.evidence import Coverage, Findings, ScanResults, SuiteResults
 from ..domain.job import RunState
+from ..domain.live_period import PERIODS_KEPT
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
 from ..ports.store import Snapshot, Store, Transaction
-from .rows import ANN, START, attestation, deployment, message, next_of, operation, rollout, run, token, version
+from .rows import (
+    ANN,
+    START,
+    attestation,
+    deployment,
+    live_period,
+    message,
+    next_of,
+    operation,
+    rollout,
+    run,
+    token,
+    version,
+)
 
 
 class StoreContract:
@@ -318,6 +332,35 @@ class StoreContract:
         assert list(await store.read(lambda v: v.attestations(rows[0].release))) == rows
         assert list(await store.read(lambda v: v.attestations(other.release))) == [other]
         assert list(await store.read(lambda v: v.attestations("sha256:" + "c" * 64))) == []
+
+    async def test_live_periods_are_oldest_first_ended_in_place_and_forgotten_with_their_release(
+        self, store: Store
+    ) -> None:
+        other = "sha256:" + "b" * 64
+        rows = [live_period(2), live_period(1), live_period(3, other), live_period(1, environment="staging")]
+        ended = live_period(2, until=START, taken_back=True)
+
+        def unit(tx: Transaction) -> None:
+            for row in (*rows, ended):
+                tx.save_live_period(row)
+
+        await store.write(unit)
+        assert list(await store.read(lambda v: v.live_periods("web", "production"))) == [rows[1], ended, rows[2]]
+        await store.write(lambda tx: tx.forget_live_periods(rows[0].release))
+        await store.write(lambda tx: tx.forget_live_periods("sha256:" + "c" * 64))
+        assert list(await store.read(lambda v: v.live_periods("web", "production"))) == [rows[2]]
+        assert list(await store.read(lambda v: v.live_periods("web", "staging"))) == []
+
+    async def test_the_newest_live_periods_of_a_service_and_environment_stay(self, store: Store) -> None:
+        def unit(tx: Transaction) -> None:
+            tx.save_live_period(live_period(1, service="api"))
+            for number in range(PERIODS_KEPT + 3):
+                tx.save_live_period(live_period(number))
+
+        await store.write(unit)
+        kept = await store.read(lambda v: [p.number for p in v.live_periods("web", "production")])
+        assert kept == list(range(3, PERIODS_KEPT + 3))
+        assert await store.read(lambda v: len(v.live_periods("api", "production"))) == 1
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

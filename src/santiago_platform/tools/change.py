@@ -68,7 +68,7 @@ DEPLOY_SERVICE = Tool(
     title="Deploy service",
     description=(
         "Deploys exactly one of git_ref (built first), release or from_environment. Only healthy instances get "
-        "traffic; a failing version is taken back. Answers an operation; live once it succeeded with proof MATCH."
+        "traffic; a failing version is taken back. Answers an operation; live once it succeeded."
     ),
     request=DeployCall,
     answer=OperationView,
@@ -81,7 +81,7 @@ DEPLOY_SERVICE = Tool(
 SCALE_RESOURCES = Tool(
     name="scale_resources",
     title="Scale resources",
-    description=("Sets a service's replicas in an environment, during a rollout too. Answers as deploy_service does."),
+    description="Sets a service's replicas in an environment, during a rollout too.",
     request=ScaleCall,
     answer=OperationView,
     example={"service": "web", "environment": "production", "replicas": 3, "wait": True},
@@ -93,8 +93,8 @@ MANAGE_OPERATION = Tool(
     name="manage_operation",
     title="Manage operation",
     description=(
-        "status; wait for the end; promote what is held; abort what runs; rollback to the version before; history. "
-        "Of an operation, or the newest of a service and environment. Its next says what can be done."
+        "status; wait for the end; promote what is held; abort what runs; rollback to a former version; history. "
+        "Of an operation, or the newest of a service and environment."
     ),
     request=OperationCommand,
     answer=OperationsView,

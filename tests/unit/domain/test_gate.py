@@ -36,6 +36,7 @@ from santiago_platform.domain.gates import GATES, AnyGate, registry
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.live_period import LivePeriod
 from santiago_platform.domain.release import Release
+from santiago_platform.testing.rows import live_period
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -103,7 +104,8 @@ def incident(id: str = "inc-1", *, page: bool = True) -> Incident:
 def period(minutes: float, *, ended: float | None = None, taken_back: bool = False) -> LivePeriod:
     """Of a release that became live `minutes` ago and left `ended` minutes ago."""
     until = None if ended is None else NOW - timedelta(minutes=ended)
-    return LivePeriod(release=DIGEST, since=NOW - timedelta(minutes=minutes), until=until, taken_back=taken_back)
+    since = NOW - timedelta(minutes=minutes)
+    return live_period(release=DIGEST, since=since, until=until, taken_back=taken_back, proven=True)
 
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN, Outcome.NOT_APPLICABLE

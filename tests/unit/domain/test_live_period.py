@@ -1,86 +1,122 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from santiago_platform.domain.deployment import Version
-from santiago_platform.domain.live_period import Ended, live_periods, way_back
-from santiago_platform.domain.proof import Proof, Verdict
-from santiago_platform.domain.rollout import Phase, Rollout
-from santiago_platform.domain.strategy import Strategy
+from santiago_platform.domain.deployment import Deployment, Version
+from santiago_platform.domain.live_period import LivePeriod, chosen, former, held, of_release, succession
 from santiago_platform.domain.workload import Template
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 
 
-def ended(minute: int, release: str, phase: Phase = Phase.SUCCEEDED, *, rollback: bool = False, **fields: Any) -> Ended:
-    at = START + timedelta(minutes=minute)
-    template = Template(service="web", environment="staging", tenant="default", release=release, command=("./run",))
-    known: dict[str, Any] = {
-        "id": f"ro-{minute}",
-        "operation_id": f"op-{minute}",
-        "service": "web",
-        "environment": "staging",
-        "tenant": "default",
-        "strategy": Strategy.BLUE_GREEN,
-        "new": Version(template=template, replicas=1),
-        "phase": phase,
-        "started_at": at,
-        "phase_since": at,
-        "proof": Proof(verdict=Verdict.MATCH, evidence=(), at=at),
-    }
-    return Ended(rollout=Rollout(**{**known, **fields}), rollback=rollback)
+def at(minute: int) -> datetime:
+    return START + timedelta(minutes=minute)
 
 
-def told(*rollouts: Ended) -> list[tuple[str, int, int | None, bool]]:
-    def minute(at: datetime | None) -> int | None:
-        return None if at is None else int((at - START).total_seconds() // 60)
-
-    return [(p.release, minute(p.since) or 0, minute(p.until), p.taken_back) for p in live_periods(rollouts)]
-
-
-def test_a_release_is_live_until_another_takes_over() -> None:
-    assert told(ended(0, "a"), ended(30, "b")) == [("a", 0, 30, False), ("b", 30, None, False)]
-
-
-def test_what_failed_or_was_undone_was_never_live_and_ends_nothing() -> None:
-    rollouts = (
-        ended(0, "a"),
-        ended(5, "b", Phase.FAILED),
-        ended(6, "b", Phase.ROLLED_BACK),
-        ended(7, "b", Phase.PROVING),
+def version(release: str, configured: str = "") -> Version:
+    template = Template(
+        service="web",
+        environment="production",
+        tenant="default",
+        release=release,
+        command=("./run",),
+        variables=(("SAYS", configured),),
     )
-    assert told(*rollouts) == [("a", 0, None, False)]
+    return Version(template=template, replicas=1)
 
 
-def test_the_same_release_again_such_as_scaled_goes_on() -> None:
-    assert told(ended(0, "a"), ended(10, "a"), ended(20, "b")) == [("a", 0, 20, False), ("b", 20, None, False)]
+class History:
+    """Rollouts that succeeded one after the other, ten minutes apart."""
+
+    def __init__(self) -> None:
+        self.deployment = Deployment(service="web", environment="production", tenant="default")
+        self.rows: dict[int, LivePeriod] = {}
+        self.minute = 0
+
+    @property
+    def periods(self) -> list[LivePeriod]:
+        return [self.rows[number] for number in sorted(self.rows)]
+
+    def live(self, new: Version, *, proven: bool = True, rollback: bool = False) -> History:
+        after = self.deployment.after(new, at(self.minute), None)
+        last = self.periods[-1] if self.rows else None
+        told = succession(self.deployment, after, last, at(self.minute), proven=proven, rollback=rollback)
+        self.rows |= {period.number: period for period in told}
+        self.deployment, self.minute = after, self.minute + 10
+        return self
+
+    def told(self, periods: list[LivePeriod]) -> list[tuple[str, datetime, datetime | None, bool]]:
+        return [(p.version.name, p.since, p.until, p.taken_back) for p in periods]
+
+
+def test_a_version_is_live_until_another_takes_over() -> None:
+    history = History().live(version(A)).live(version(B))
+    assert history.told(history.periods) == [
+        (version(A).name, at(0), at(10), False),
+        (version(B).name, at(10), None, False),
+    ]
+
+
+def test_the_same_version_again_such_as_scaled_goes_on() -> None:
+    scaled = version(A).model_copy(update={"replicas": 5})
+    history = History().live(version(A)).live(scaled).live(version(B))
+    assert [(p.version.replicas, p.since, p.until) for p in history.periods] == [(5, at(0), at(20)), (1, at(20), None)]
 
 
 def test_what_a_rollback_left_was_taken_back() -> None:
-    rollouts = (ended(0, "a"), ended(10, "b"), ended(12, "a", rollback=True))
-    assert told(*rollouts) == [("a", 0, 10, False), ("b", 10, 12, True), ("a", 12, None, False)]
+    history = History().live(version(A)).live(version(B)).live(version(A), rollback=True)
+    assert [p.taken_back for p in history.periods] == [False, True, False]
+
+
+def test_of_what_went_live_before_this_was_kept_only_the_end_is_certain() -> None:
+    before = Deployment(service="web", environment="production", tenant="default", live=version(A), updated_at=at(3))
+    told = succession(before, before.after(version(B), at(9), None), None, at(9), proven=True, rollback=False)
+    assert [(p.since, p.until, p.proven) for p in told] == [(at(3), at(9), False), (at(9), None, True)]
+
+
+def test_a_release_is_live_without_a_break_while_only_its_configuration_changes() -> None:
+    history = History().live(version(A)).live(version(B)).live(version(B, "new")).live(version(C)).live(version(B))
+    found = of_release(history.periods, B)
+    assert [(p.since, p.until) for p in found] == [(at(10), at(30)), (at(40), None)]
+    assert of_release(history.periods, "sha256:" + "d" * 64) == ()
 
 
 @pytest.mark.parametrize(
-    ("release", "back"), [("a", True), ("b", False), ("c", False), ("d", False), ("e", False), ("unproven", False)]
+    ("name", "expected"),
+    [
+        (version(A), True),
+        (version(A, "new"), False),  # of the same release, and yet another version
+        (version(B), False),  # was taken back
+        (version(B, "unproven"), False),
+        (version(C), False),  # is live
+    ],
 )
-def test_a_way_back_leads_to_what_was_live_and_held(release: str, back: bool) -> None:
-    unverifiable = Proof(verdict=Verdict.UNVERIFIABLE, evidence=(), at=START)
-    rollouts = [
-        ended(0, "a"),
-        ended(10, "unproven", proof=unverifiable),
-        ended(20, "b"),
-        ended(30, "c", rollback=True),  # b was taken back
-        ended(40, "d", Phase.FAILED),
-    ]
-    found = way_back(live_periods(rollouts), release)
-    assert (found is not None) is back
+def test_only_a_version_that_was_proven_and_left_in_peace_has_held(name: Version, expected: bool) -> None:
+    history = History().live(version(A)).live(version(B, "unproven"), proven=False).live(version(B))
+    history.live(version(C), rollback=True)
+    assert (held(history.periods, name.name) is not None) is expected
 
 
-def test_what_held_once_and_was_taken_back_later_is_no_way_back() -> None:
-    rollouts = [ended(0, "a"), ended(10, "b"), ended(20, "a"), ended(30, "b", rollback=True), ended(40, "c")]
-    assert way_back(live_periods(rollouts), "a") is None
-    assert way_back(live_periods(rollouts), "b") is not None
+def test_what_held_once_and_was_taken_back_later_has_not_held() -> None:
+    history = History().live(version(A)).live(version(B)).live(version(A)).live(version(B), rollback=True)
+    history.live(version(C))
+    assert held(history.periods, version(A).name) is None
+    assert held(history.periods, version(B).name) is not None
+
+
+def test_what_can_be_gone_back_to_is_each_version_once_the_one_left_last_first() -> None:
+    history = History().live(version(A)).live(version(B)).live(version(A)).live(version(B, "new")).live(version(C))
+    assert former(history.deployment, history.periods) == (version(B, "new"), version(A), version(B))
+    assert former(history.deployment, []) == (version(B, "new"),), "what was not kept yet has its previous version"
+
+
+@pytest.mark.parametrize("to", [B, B.removeprefix("sha256:"), B[:19]])
+def test_a_release_stands_for_its_version_that_was_live_last(to: str) -> None:
+    versions = (version(A), version(B, "new"), version(B))
+    assert chosen(versions, to) == version(B, "new")
+    assert chosen(versions, version(B).name) == version(B)
+    assert chosen(versions, to[:10]) is None
+    assert chosen(versions, C) is None

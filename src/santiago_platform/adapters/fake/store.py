@@ -9,6 +9,7 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
 from ...domain.identity import Token
 from ...domain.job import JobRun
+from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...ports.store import Snapshot, Step, Transaction
@@ -51,6 +52,7 @@ class _Rows:
         self._journal: list[Step] = []
         self._inbox: dict[tuple[str, str], Message | None] = {}  # None once it was removed: it stays known
         self._deployments: dict[tuple[str, str], Deployment] = {}
+        self._live_periods: dict[tuple[str, str, int], LivePeriod] = {}
         self._job_runs: dict[str, JobRun] = {}
         self._tokens: dict[str, Token] = {}
         self._attestations: dict[str, Attestation] = {}
@@ -108,6 +110,10 @@ class _Rows:
     def deployments(self, *, tenant: str | None = None) -> Sequence[Deployment]:
         found = [d for d in self._deployments.values() if tenant in (None, d.tenant)]
         return sorted(found, key=lambda d: (d.service, d.environment))
+
+    def live_periods(self, service: str, environment: str) -> Sequence[LivePeriod]:
+        found = [p for p in self._live_periods.values() if (p.service, p.environment) == (service, environment)]
+        return sorted(found, key=lambda p: p.number)
 
     def job_run(self, run_id: str) -> JobRun | None:
         return self._job_runs.get(run_id)
@@ -191,6 +197,14 @@ class _Rows:
 
     def save_deployment(self, deployment: Deployment) -> None:
         self._deployments[deployment.service, deployment.environment] = deployment
+
+    def save_live_period(self, period: LivePeriod) -> None:
+        self._live_periods[period.service, period.environment, period.number] = period
+        for old in self.live_periods(period.service, period.environment)[:-PERIODS_KEPT]:
+            del self._live_periods[old.service, old.environment, old.number]
+
+    def forget_live_periods(self, release: str) -> None:
+        self._live_periods = {key: p for key, p in self._live_periods.items() if p.release != release}
 
     def save_job_run(self, run: JobRun) -> None:
         self._job_runs[run.id] = run

@@ -17,6 +17,7 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
 from ...domain.identity import Token
 from ...domain.job import JobRun
+from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.value import Value
@@ -78,6 +79,9 @@ class Rows:
         if tenant is None:
             return self._all(Deployment, sql.DEPLOYMENTS)
         return self._all(Deployment, sql.DEPLOYMENTS_OF_TENANT, tenant=tenant)
+
+    def live_periods(self, service: str, environment: str) -> Sequence[LivePeriod]:
+        return self._all(LivePeriod, sql.LIVE_PERIODS, service=service, environment=environment)
 
     def job_run(self, run_id: str) -> JobRun | None:
         return self._one(JobRun, sql.JOB_RUN, id=run_id)
@@ -175,6 +179,15 @@ class Rows:
             tenant=deployment.tenant,
             document=_document(deployment),
         )
+
+    def save_live_period(self, period: LivePeriod) -> None:
+        where = {"service": period.service, "environment": period.environment}
+        document = _document(period)
+        self._execute(sql.SAVE_LIVE_PERIOD, **where, number=period.number, release=period.release, document=document)
+        self._execute(sql.FORGET_OLD_PERIODS, **where, keep=PERIODS_KEPT)
+
+    def forget_live_periods(self, release: str) -> None:
+        self._execute(sql.FORGET_LIVE_PERIODS, release=release)
 
     def save_job_run(self, run: JobRun) -> None:
         self._execute(

@@ -52,6 +52,13 @@ deployments = _table(
     Column("environment", String, primary_key=True),
     Column("tenant", String),
 )
+live_periods = _table(
+    "live_period",
+    Column("service", String, primary_key=True),
+    Column("environment", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("release", String),
+)
 job_runs = _table(
     "job_run",
     _row_number(),
@@ -104,6 +111,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE attestation (
             number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, release TEXT NOT NULL, document TEXT NOT NULL)""",
         "CREATE INDEX attestation_of_release ON attestation (release, number)",
+    ),
+    (
+        """CREATE TABLE live_period (
+            service TEXT NOT NULL, environment TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
+            document TEXT NOT NULL, PRIMARY KEY (service, environment, number))""",
+        "CREATE INDEX live_period_of_release ON live_period (release)",
     ),
 )
 

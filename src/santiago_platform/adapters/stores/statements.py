@@ -10,7 +10,7 @@ from functools import cache
 from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, select, update
 from sqlalchemy.dialects import sqlite
 
-from .schema import attestations, deployments, inbox, job_runs, journal, operations, rollouts, tokens
+from .schema import attestations, deployments, inbox, job_runs, journal, live_periods, operations, rollouts, tokens
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
@@ -24,13 +24,14 @@ def _documents(table: Table, *given: str) -> Select[str]:
     return select(table.c.document).where(*(table.c[name] == bindparam(name) for name in given))
 
 
-def _insert(table: Table) -> sqlite.Insert:
-    """A whole row; the database numbers it."""
-    return sqlite.insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "number"})
+def _insert(table: Table, *, numbered: bool = False) -> sqlite.Insert:
+    """A whole row; the database numbers it, unless it has a number of its own."""
+    given: dict[str, ClauseElement] = {c.name: bindparam(c.name) for c in table.c if numbered or c.name != "number"}
+    return sqlite.insert(table).values(given)
 
 
 def _upsert(table: Table, *key: str) -> str:
-    row = _insert(table)
+    row = _insert(table, numbered="number" in key)
     replaced = {c.name: row.excluded[c.name] for c in table.c if c.name not in (*key, "number")}
     return _sql(row.on_conflict_do_update(index_elements=key, set_=replaced))
 
@@ -69,6 +70,7 @@ DEPLOYMENTS = _sql(_documents(deployments).order_by(deployments.c.service, deplo
 DEPLOYMENTS_OF_TENANT = _sql(
     _documents(deployments, "tenant").order_by(deployments.c.service, deployments.c.environment)
 )
+LIVE_PERIODS = _sql(_documents(live_periods, "service", "environment").order_by(live_periods.c.number))
 JOB_RUN = _sql(_documents(job_runs, "id"))
 TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
@@ -99,6 +101,11 @@ REMOVE_MESSAGE = _sql(
     .values(waiting=false())
 )
 SAVE_DEPLOYMENT = _upsert(deployments, "service", "environment")
+SAVE_LIVE_PERIOD = _upsert(live_periods, "service", "environment", "number")
+_of_service = (live_periods.c.service == bindparam("service"), live_periods.c.environment == bindparam("environment"))
+_newest = select(live_periods.c.number).where(*_of_service).order_by(live_periods.c.number.desc())
+FORGET_OLD_PERIODS = f"{_sql(delete(live_periods).where(*_of_service))} AND number NOT IN ({_sql(_newest)} LIMIT :keep)"
+FORGET_LIVE_PERIODS = _sql(delete(live_periods).where(live_periods.c.release == bindparam("release")))
 SAVE_JOB_RUN = _upsert(job_runs, "id")
 FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")

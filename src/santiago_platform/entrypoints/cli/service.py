@@ -98,12 +98,15 @@ def deploy(
 def rollback(
     service: Service,
     environment: Environment,
+    to: Annotated[
+        str | None, typer.Option("--to", help="A version that was live there, or its release; else the one before.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the version before: at once while it is kept warm. Aborts a rollout that is under way."""
-    _tell("rollback", service, environment, reason, wait=wait, as_json=as_json)
+    """Go back to a former version: at once while it is kept warm. Aborts a rollout that is under way."""
+    _tell("rollback", service, environment, reason, to=to, wait=wait, as_json=as_json)
 
 
 def promote(
@@ -145,17 +148,19 @@ def scale(
     _answer(asked, operation, wait=wait, as_json=as_json)
 
 
-def _tell(action: str, service: str, environment: str, reason: str, *, wait: bool, as_json: bool) -> None:
+def _tell(
+    action: str, service: str, environment: str, reason: str, *, to: str | None = None, wait: bool, as_json: bool
+) -> None:
     console.as_json = as_json
     asked = daemon()
-    told = asked.tool("manage_operation", action=action, service=service, environment=environment, reason=reason)
+    told = asked.tool("manage_operation", action=action, service=service, environment=environment, to=to, reason=reason)
     _answer(
         asked,
         told["operations"][0],
         wait=wait,
         as_json=as_json,
         until_held=action == "promote",
-        good=("rolled_back",) if action == "abort" else GOOD_ENDS,
+        good={"abort": ("rolled_back",), "rollback": (*GOOD_ENDS, "rolled_back")}.get(action, GOOD_ENDS),
     )
 
 
@@ -208,6 +213,8 @@ def _show(operation: dict[str, Any]) -> None:
         console.say(f"  reason: {escape(operation['reason'])}")
     for line in operation.get("detail", ()):
         console.say(f"    | {escape(line)}")
+    if operation.get("way_back"):
+        console.say(f"  way back: {escape(operation['way_back'])}")
     if operation.get("proof"):
         for line in operation["proof"]["evidence"]:
             console.say(f"  {escape(line)}")

@@ -1,0 +1,41 @@
+"""The way back of a rollout in words: where to, how fast, and whether it was tried. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from .phase import Phase
+from .rollout import Rollout
+from .strategy import WARM_STRATEGIES, Strategy
+
+
+def way_back(r: Rollout) -> str:
+    """What a plan and an operation say of it; empty where there is nothing to go back from."""
+    if r.old is None:
+        return "none: nothing was live before"
+    if r.unchanged or r.stranded or (r.phase.finished and r.phase is not Phase.SUCCEEDED):
+        return ""
+    return f"to version {r.old.name}, {_speed(r)}; {_trial(r)}"
+
+
+def _speed(r: Rollout) -> str:
+    warm = r.strategy in WARM_STRATEGIES and r.rollback_window_seconds > 0
+    if r.phase is Phase.SUCCEEDED:
+        until = r.phase_since + timedelta(seconds=r.rollback_window_seconds)
+        return f"kept warm until {until:%Y-%m-%d %H:%M:%S}Z" if warm else "which is started first"
+    if r.strategy is Strategy.RECREATE:
+        return "which is stopped before the new one starts"
+    return "which runs until the end" + (f" and is kept warm for {r.rollback_window_seconds:g} s" if warm else "")
+
+
+def _trial(r: Rollout) -> str:
+    if r.rehearsal is not None:
+        healthy = f"{r.rehearsal.healthy} of {r.old.replicas if r.old else 0} of its instances were healthy"
+        return f"rehearsed at {r.rehearsal.at:%Y-%m-%d %H:%M:%S}Z, when {healthy}"
+    if not r.runs_jobs:
+        return "not rehearsed: it is a way back itself"
+    if r.strategy is Strategy.RECREATE:
+        return "not rehearsed: the two versions do not run together"
+    if not all(v.template.ports for v in (r.old, r.new) if v is not None):
+        return "not rehearsed: without ports there is no route"
+    return "it is rehearsed, and proven, before any traffic moves"
