@@ -107,5 +107,7 @@ def _next(operation: Operation, rollout: Rollout | None) -> str:
             return "manage_operation with action wait follows it; promote goes on to the next step, abort takes it back"
         return "manage_operation with action wait follows it; action abort takes it back"
     if operation.state in (OperationState.SUCCEEDED, OperationState.UNVERIFIED):
+        if rollout is not None and rollout.old is None:
+            return "it is live; read_architecture has its URL"
         return "manage_operation with action rollback takes it back"
     return "read the reason and the detail; read_logs has the service's own words"

@@ -65,6 +65,10 @@ async def roll_back(
         if _is_rollback(tx, active) and (same or version == active.new):  # who ask for the same thing get the same
             record.outcome, record.body = "under way", {"as": active.operation_id}
             return active.operation_id
+        waiting = [] if version is None else [o for o in _waiting(tx, deployment) if o.request["to"] == version.name]
+        if waiting:
+            record.outcome, record.body = "under way", {"as": waiting[0].id}
+            return waiting[0].id
         _abort(tx, active, principal, record, reason, now)
         if version is None or (active.old is not None and version.name == active.old.name):
             return active.operation_id
@@ -107,8 +111,7 @@ async def start_rollback(
 def begin_waiting(tx: Transaction, deployment: Deployment, rollout_id: str, now: datetime) -> None:
     """Begins the rollback that has waited for the end of the rollout before it, if there is one: the oldest."""
     service, environment = deployment.service, deployment.environment
-    running = tx.operations(service=service, environment=environment, running=True)
-    waiting = [o for o in running if o.kind == KIND and tx.rollout_of(o.id) is None]
+    waiting = _waiting(tx, deployment)
     if not waiting:
         return
     operation = waiting[-1]
@@ -121,6 +124,12 @@ def begin_waiting(tx: Transaction, deployment: Deployment, rollout_id: str, now:
         return
     operation = operation.model_copy(update={"reason": operation.request.get("reason", ""), "updated_at": now})
     _begin(tx, deployment, operation, version, rollout_id, now)
+
+
+def _waiting(view: Snapshot, deployment: Deployment) -> list[Operation]:
+    """Rollbacks whose rollout has not begun, the newest first."""
+    running = view.operations(service=deployment.service, environment=deployment.environment, running=True)
+    return [o for o in running if o.kind == KIND and view.rollout_of(o.id) is None]
 
 
 def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:

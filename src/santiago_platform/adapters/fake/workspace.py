@@ -12,7 +12,8 @@ from ...domain.workload import HttpGet, Port, Probe, Template
 
 
 class FakeWorkspace:
-    """Services with one HTTP port and a health path; the text of a score is its service's name."""
+    """Services with one HTTP port, a health path and the variables of their environment; the text of a score is its
+    service's name."""
 
     def __init__(self, services: tuple[str, ...] = ("web",), settings: Settings | None = None) -> None:
         self.names = list(services)
@@ -41,7 +42,8 @@ class FakeWorkspace:
         return service
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
-        if environment not in self.current.environments:
+        known = self.current.environments.get(environment)
+        if known is None:
             raise PlatformError(ErrorCode.NOT_FOUND, f"there is no environment {environment}")
         return Template(
             service=score,
@@ -49,6 +51,7 @@ class FakeWorkspace:
             tenant=self.current.tenant_of(score),
             release=release,
             command=("./run",),
+            variables=tuple(sorted(known.settings(score).variables.items())),
             ports=self.ports,
             readiness=Probe(http_get=HttpGet(path="/healthz", port="http")) if self.ports else Probe(),
         )

@@ -1,0 +1,338 @@
+"""Rollbacks over the in-memory platform: to any version that was live, as it was then, and out of what runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.canary import Canary, Step
+from santiago_platform.domain.deployment import Deployment
+from santiago_platform.domain.environment import Environment, ReleaseRetention, ServiceSettings, Settings
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.gates.freeze import FreezeGate
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.phase import Phase
+from santiago_platform.domain.strategy import Strategy
+from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
+from santiago_platform.operations.operation_view import OperationView
+from santiago_platform.operations.release_service import prune_releases
+from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
+from santiago_platform.reconcilers.rollout import RolloutReconciler
+
+ANN = Principal(name="ann", role=Role.DEVELOPER)
+FROZEN = FreezeGate.model_validate(
+    {"type": "freeze", "start": "2000-01-01T00:00:00", "duration": "P1D", "rule": "FREQ=DAILY"}
+)
+HELD_BY_A_PERSON = Canary(steps=(Step(weight=10, approval=True),), bucket_seconds=1)
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform(workspace=FakeWorkspace())
+
+
+def configure(platform: FakePlatform, *, gates: tuple[Any, ...] = (), **settings: Any) -> None:
+    production = Environment(defaults=ServiceSettings(**settings), gates=gates)
+    releases = platform.workspace.current.releases
+    platform.workspace.current = Settings(environments={"production": production}, releases=releases)
+
+
+async def settle(
+    platform: FakePlatform,
+    *,
+    until: Phase | None = None,
+    failing: dict[str, float] | None = None,
+    restarting: bool = False,
+) -> None:
+    """until: the phase in which it is left alone. failing: the share of its answers that are errors, by version.
+    restarting: each pass is that of a new loop."""
+    loop = RolloutReconciler(platform.ports)
+    for _ in range(400):
+        loop = RolloutReconciler(platform.ports) if restarting else loop
+        await loop.pass_over_all()
+        platform.clock.advance(0.2)
+        platform.traffic.serve(400, failing=failing)
+        await platform.clock.sleep(0)
+        active = await platform.store.read(lambda v: v.active_rollouts())
+        unlogged = await platform.store.read(lambda v: v.operations(unlogged=True))
+        if (not active and not unlogged) or (until and active and active[0].phase is until):
+            return
+    raise AssertionError("it hangs")
+
+
+async def status(platform: FakePlatform, operation: str) -> OperationView:
+    command = OperationCommand(action="status", operation=operation)
+    return (await manage_operation(platform.ports, ANN, command)).operations[0]
+
+
+async def begin(platform: FakePlatform, ref: str, **request: Any) -> OperationView:
+    asked = {"service": "web", "environment": "production", **({} if "release" in request else {"git_ref": ref})}
+    return await deploy_service(platform.ports, ANN, DeployRequest(**asked, **request))
+
+
+async def deploy(platform: FakePlatform, ref: str, **request: Any) -> OperationView:
+    started = await begin(platform, ref, **request)
+    await settle(platform)
+    ended = await status(platform, started.id)
+    assert ended.state == "succeeded", ended
+    return ended
+
+
+async def scale(platform: FakePlatform, replicas: int) -> OperationView:
+    asked = ScaleRequest(service="web", environment="production", replicas=replicas)
+    started = await scale_resources(platform.ports, ANN, asked)
+    await settle(platform)
+    return await status(platform, started.id)
+
+
+async def ask(platform: FakePlatform, **command: Any) -> OperationView:
+    known = {"action": "rollback", "service": "web", "environment": "production"}
+    asked = OperationCommand.model_validate(
+        {**({} if "operation" in command else known), "action": "rollback", **command}
+    )
+    return (await manage_operation(platform.ports, ANN, asked)).operations[0]
+
+
+async def back(platform: FakePlatform, **command: Any) -> OperationView:
+    told = await ask(platform, **command)
+    await settle(platform)
+    return await status(platform, told.id)
+
+
+async def refused(platform: FakePlatform, **command: Any) -> PlatformError:
+    with pytest.raises(PlatformError) as raised:
+        await ask(platform, **command)
+    assert raised.value.code is ErrorCode.FAILED_PRECONDITION
+    return raised.value
+
+
+async def deployment(platform: FakePlatform) -> Deployment:
+    found = await platform.store.read(lambda v: v.deployment("web", "production"))
+    assert found is not None
+    return found
+
+
+async def running(platform: FakePlatform) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for one in await platform.compute.list():
+        counts[one.instance.template.version] = counts.get(one.instance.template.version, 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("by", ["version", "release", "beginning of its release"])
+async def test_any_version_that_was_live_can_be_gone_back_to(platform: FakePlatform, by: str) -> None:
+    first = await deploy(platform, "v1")
+    for ref in ("v2", "v3", "v4"):
+        await deploy(platform, ref)
+    names = {"version": first.version, "release": first.release, "beginning of its release": first.release[7:19]}
+    ended = await back(platform, to=names[by])
+    assert (ended.state, ended.kind, ended.version) == ("succeeded", "rollback_service", first.version)
+    assert platform.traffic.routes["web", "production"].weights == {first.version: 1}
+
+
+async def test_it_goes_by_the_configuration_of_then_and_not_of_today(platform: FakePlatform) -> None:
+    configure(platform, variables={"GREETING": "then"})
+    first = await deploy(platform, "v1")
+    configure(platform, variables={"GREETING": "today"})
+    await deploy(platform, "v2")
+    await deploy(platform, "v3")
+    ended = await back(platform, to=first.release)
+    live = (await deployment(platform)).live
+    assert live is not None
+    assert (ended.version, dict(live.template.variables)) == (first.version, {"GREETING": "then"})
+
+
+async def test_a_change_of_configuration_is_a_release_that_goes_out_and_comes_back(platform: FakePlatform) -> None:
+    configure(platform, variables={"GREETING": "good day"})
+    first = await deploy(platform, "v1")
+    configure(platform, variables={"GREETING": "good night"})
+    second = await deploy(platform, "", release=first.release)
+    assert second.release == first.release
+    assert second.version != first.version
+    assert second.previous_version == first.version
+    assert (await back(platform)).version == first.version
+    assert (await back(platform, to=first.release)).version == second.version, "the live one is not meant"
+
+
+async def test_two_configurations_of_one_release_are_judged_as_a_canary(platform: FakePlatform) -> None:
+    steps = Canary(steps=(Step(weight=10, analysis=True),), bucket_seconds=1)
+    configure(platform, variables={"GREETING": "good day"}, strategy=Strategy.CANARY, canary=steps)
+    first = await deploy(platform, "v1")
+    configure(platform, variables={"GREETING": "good night"}, strategy=Strategy.CANARY, canary=steps)
+    started = await begin(platform, "", release=first.release)
+    await settle(platform, until=Phase.ANALYSING)
+    weights = platform.traffic.routes["web", "production"].weights
+    assert weights == {first.version: 90, started.version: 10}
+    await settle(platform, failing={started.version: 0.5})
+    ended = await status(platform, started.id)
+    assert ended.state == "rolled_back"
+    assert "canary" in ended.reason
+    live = (await deployment(platform)).live
+    assert live is not None
+    assert dict(live.template.variables) == {"GREETING": "good day"}
+
+
+async def test_a_version_that_held_goes_by_blue_green_and_not_its_release_with_other_variables(
+    platform: FakePlatform,
+) -> None:
+    quick = {"strategy": Strategy.CANARY, "canary": Canary(steps=(Step(weight=10, pause_seconds=1),))}
+    configure(platform, **quick, variables={"GREETING": "good day"})
+    first = await deploy(platform, "v1")
+    await deploy(platform, "v2")
+    configure(platform, **quick, variables={"GREETING": "good night"}, gates=(FROZEN,))
+    planned = await begin(platform, "", release=first.release, dry_run=True)
+    assert [line.split(":")[0] for line in planned.gates] == ["fail freeze"]
+    with pytest.raises(PlatformError, match="1 gate does not pass: fail freeze"):
+        await begin(platform, "", release=first.release)
+    configure(platform, **quick, variables={"GREETING": "good day"}, gates=(FROZEN,))
+    fast = await begin(platform, "", release=first.release)
+    assert [line.split(":")[0] for line in fast.gates] == ["pass fast_track"]
+    rollout = await platform.store.read(lambda v: v.rollout_of(fast.id))
+    assert rollout is not None
+    assert rollout.strategy is Strategy.BLUE_GREEN
+
+
+async def test_what_is_unknown_or_live_or_pruned_is_refused_with_what_there_is(platform: FakePlatform) -> None:
+    first, second, third = [await deploy(platform, ref) for ref in ("v1", "v2", "v3")]
+    unknown = await refused(platform, to="0123456789ab")
+    assert "cannot go back to 0123456789ab" in unknown.message
+    assert unknown.hint.startswith(f"there is: {second.version} (release {second.release[7:19]}, live until 2026-")
+    assert f"{first.version} (release {first.release[7:19]}" in unknown.hint
+    assert f"{third.version} is what is live" in (await refused(platform, to=third.version)).message
+    platform.clock.advance(timedelta(days=40).total_seconds())
+    retention = ReleaseRetention(keep=1, keep_days=0)
+    platform.workspace.current = platform.workspace.current.model_copy(update={"releases": retention})
+    assert [r.digest for r in await prune_releases(platform.ports)] == [first.release]
+    pruned = await refused(platform, to=first.version)
+    assert "its release is not kept any more" in pruned.message
+    assert first.version not in pruned.hint
+    assert (await back(platform, to=second.version)).state == "succeeded"
+
+
+async def test_the_first_version_has_nothing_to_go_back_to(platform: FakePlatform) -> None:
+    await deploy(platform, "v1")
+    assert "no version to go back to" in (await refused(platform)).message
+    assert "there is no version to go back to" in (await refused(platform, to="0123456789ab")).hint
+
+
+async def test_what_is_started_first_gets_as_many_instances_as_are_live(platform: FakePlatform) -> None:
+    first = await deploy(platform, "v1", replicas=2)
+    await deploy(platform, "v2", replicas=2)
+    await deploy(platform, "v3", replicas=4)
+    await back(platform, to=first.version)
+    assert (await running(platform))[first.version] == 4
+
+
+async def test_a_warm_version_takes_over_with_what_it_has(platform: FakePlatform) -> None:
+    first = await deploy(platform, "v1", replicas=2)
+    await deploy(platform, "v2", replicas=4)
+    before = await running(platform)
+    await back(platform)
+    assert await running(platform) == before
+    assert before[first.version] == 2
+
+
+async def canary_under_way(platform: FakePlatform) -> tuple[OperationView, OperationView, OperationView]:
+    """v1, then v2 live, and v3 as a canary that waits for a person, with every gate closed."""
+    first, second = await deploy(platform, "v1"), await deploy(platform, "v2")
+    configure(platform, strategy=Strategy.CANARY, canary=HELD_BY_A_PERSON)
+    canary = await begin(platform, "v3")
+    await settle(platform, until=Phase.ANALYSING)
+    configure(platform, strategy=Strategy.CANARY, canary=HELD_BY_A_PERSON, gates=(FROZEN,))
+    return first, second, canary
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_a_rollback_out_of_a_canary_takes_it_back(platform: FakePlatform, by_name: bool) -> None:
+    _, second, canary = await canary_under_way(platform)
+    told = await ask(platform, **({"to": second.version} if by_name else {}))
+    assert told.id == canary.id
+    await settle(platform)
+    assert (await status(platform, canary.id)).state == "rolled_back"
+    assert platform.traffic.routes["web", "production"].weights == {second.version: 1}
+    assert (await ask(platform)).kind == "rollback_service", "the next one goes to the version before"
+
+
+async def test_a_rollback_out_of_a_canary_to_an_older_version_goes_on_to_it(platform: FakePlatform) -> None:
+    first, second, canary = await canary_under_way(platform)
+    told = await ask(platform, to=first.version, reason="since then it burns")
+    assert (told.state, told.phase) == ("running", "pending")
+    assert told.reason == f"waits until operation {canary.id} is taken back"
+    again = await ask(platform, to=first.release)
+    assert again.id == told.id, "two who ask for the same thing get the same operation"
+    await settle(platform, restarting=True)
+    assert (await status(platform, canary.id)).state == "rolled_back"
+    ended = await status(platform, told.id)
+    assert (ended.state, ended.version, ended.previous_version) == ("succeeded", first.version, second.version)
+    assert ended.reason == "since then it burns"
+    assert await platform.ship_log.unfinished() == []
+    assert platform.webhook.asked == []
+
+
+async def test_an_operation_is_taken_back_while_another_rolls_out_over_it(platform: FakePlatform) -> None:
+    first, second, canary = await canary_under_way(platform)
+    ended = await back(platform, operation=second.id)
+    assert (ended.state, ended.version) == ("succeeded", first.version)
+    assert (await status(platform, canary.id)).state == "rolled_back"
+
+
+async def test_a_rollback_to_yet_another_version_turns_round_the_one_under_way(platform: FakePlatform) -> None:
+    versions = [await deploy(platform, ref) for ref in ("v1", "v2", "v3")]
+    under_way = await ask(platform, to=versions[1].version)
+    assert (await ask(platform, to=versions[1].version)).id == under_way.id
+    ended = await back(platform, to=versions[0].version)
+    assert (ended.state, ended.version) == ("succeeded", versions[0].version)
+    assert (await status(platform, under_way.id)).state == "rolled_back"
+
+
+async def test_a_rollback_of_what_is_going_back_already_is_that_one(platform: FakePlatform) -> None:
+    _, second, canary = await canary_under_way(platform)
+    platform.traffic.acknowledging = False
+    await ask(platform)
+    await settle(platform, until=Phase.REVERTING)
+    assert (await ask(platform, to=second.version)).id == canary.id
+    platform.traffic.acknowledging = True
+    await settle(platform)
+    assert (await status(platform, canary.id)).state == "rolled_back"
+
+
+async def test_a_change_of_the_number_alone_is_taken_back_by_its_operation(platform: FakePlatform) -> None:
+    await deploy(platform, "v1", replicas=2)
+    second = await deploy(platform, "v2", replicas=2)
+    scaled = await scale(platform, 5)
+    ended = await back(platform, operation=scaled.id)
+    assert (ended.state, ended.version) == ("succeeded", second.version)
+    assert (await running(platform))[second.version] == 2
+    assert "2 replicas are live, not the 5" in (await refused(platform, operation=scaled.id)).message
+    more = await deploy(platform, "v2", replicas=3)
+    await back(platform, operation=more.id)
+    assert (await running(platform))[second.version] == 2
+
+
+async def test_scaling_does_not_change_how_a_version_is_replaced(platform: FakePlatform) -> None:
+    await deploy(platform, "v1")
+    await deploy(platform, "v2", strategy=Strategy.RECREATE)
+    await scale(platform, 3)
+    assert (await deployment(platform)).strategy is Strategy.RECREATE
+
+
+async def test_the_plan_and_the_operation_say_the_way_back(platform: FakePlatform) -> None:
+    planned = await begin(platform, "v1", dry_run=True)
+    assert planned.way_back == "none: nothing was live before"
+    first = await deploy(platform, "v1", replicas=2)
+    assert first.way_back == "none: nothing was live before"
+    planned = await begin(platform, "v2", dry_run=True)
+    assert planned.way_back == (
+        f"to version {first.version}, which runs until the end and is kept warm for 600 s; "
+        "it is rehearsed, and proven, before any traffic moves"
+    )
+    second = await deploy(platform, "v2")
+    assert second.way_back.startswith(f"to version {first.version}, kept warm until 2026-")
+    assert "rehearsed at 2026-" in second.way_back
+    assert second.way_back.endswith("when 2 of 2 of its instances were healthy")
+    assert (await back(platform)).way_back.endswith("not rehearsed: it is a way back itself")
