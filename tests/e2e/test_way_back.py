@@ -41,7 +41,7 @@ async def test_a_change_of_variables_goes_out_and_comes_back_without_a_failed_re
     release = first["release"]
     async with Load(platform.ingress_port, HOST) as tally:
         greet(platform, "Hello from production", "Good night")
-        second = await told(platform, "deploy", *WHERE, "--release", release, "--wait")
+        second = await told(platform, "deploy", *WHERE, "--promote", "production", "--wait")
         assert (second["state"], second["release"], greeting(platform)) == ("succeeded", release, "Good night")
         assert second["way_back"].startswith(f"to version {first['version']}, kept warm until ")
         assert "; rehearsed at " in second["way_back"]
@@ -58,6 +58,8 @@ async def test_an_older_version_comes_back_out_of_a_running_canary_as_it_was_the
     for number in (2, 3):
         platform.set_version(str(number))
         await told(platform, "deploy", *WHERE, "--replicas", "1", "--wait")
+    listed = await told(platform, "versions", *WHERE)
+    assert [(v["version"], v["standing"]) for v in listed][2] == (live, "kept")
     platform.replace("santiago.yaml", "strategy: blue_green", CANARY)
     platform.set_version("4")
     async with Load(platform.ingress_port, HOST) as tally:

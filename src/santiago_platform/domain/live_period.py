@@ -76,11 +76,13 @@ def held(periods: Sequence[LivePeriod], version: str) -> LivePeriod | None:
 
 
 def former(deployment: Deployment, periods: Sequence[LivePeriod]) -> tuple[Version, ...]:
-    """The versions that can be gone back to, the one that was left last first. periods: oldest first."""
+    """The versions that can be gone back to, the one that was left last first: of its tenant of today, as whose user
+    they run. periods: oldest first."""
     left = [p.version for p in sorted(periods, key=lambda p: p.until or p.since, reverse=True)]
     named: dict[str, Version] = {}
     for version in (*((deployment.previous,) if deployment.previous else ()), *left):
-        named.setdefault(version.name, version)
+        if version.template.tenant == deployment.tenant:
+            named.setdefault(version.name, version)
     if deployment.live is not None:
         named.pop(deployment.live.name, None)
     return tuple(named.values())

@@ -32,6 +32,7 @@ from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence,
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
+from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
 from ..ports import Ports
 from ..tools.schema import parse
@@ -119,6 +120,7 @@ class _Api:
             ("POST", "/api/jobs", self.run_job),
             ("POST", "/api/releases/push", self.push),
             ("GET", "/api/gates/{service}/{environment}", self.gates),
+            ("GET", "/api/versions/{service}/{environment}", self.versions),
             ("PUT", "/evidence/{digest}", self.attest),
             ("GET", "/evidence/{digest}", self.evidence),
             ("POST", "/api/tokens", self.issue),
@@ -160,6 +162,10 @@ class _Api:
     async def gates(self, request: Request) -> Response:
         asked = parse(GatesQuery, {**request.query_params, **request.path_params})
         return _json(render(await read_gates(self._ports, _principal(request), asked)))
+
+    async def versions(self, request: Request) -> Response:
+        asked = parse(VersionsQuery, dict(request.path_params))
+        return _json(render(await read_versions(self._ports, _principal(request), asked)))
 
     async def attest(self, request: Request) -> Response:
         """The body is the file itself, of any content type."""

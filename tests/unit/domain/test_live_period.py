@@ -113,6 +113,12 @@ def test_what_can_be_gone_back_to_is_each_version_once_the_one_left_last_first()
     assert former(history.deployment, []) == (version(B, "new"),), "what was not kept yet has its previous version"
 
 
+def test_a_version_of_another_tenant_is_not_gone_back_to() -> None:
+    history = History().live(version(A)).live(version(B)).live(version(C))
+    moved = history.deployment.model_copy(update={"tenant": "other"})
+    assert former(moved, history.periods) == ()
+
+
 @pytest.mark.parametrize("to", [B, B.removeprefix("sha256:"), B[:19]])
 def test_a_release_stands_for_its_version_that_was_live_last(to: str) -> None:
     versions = (version(A), version(B, "new"), version(B))

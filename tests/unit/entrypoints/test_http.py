@@ -196,6 +196,13 @@ async def test_evidence_has_a_limit_of_its_own(http: httpx2.AsyncClient, platfor
     assert error(refused) == (400, "invalid_argument")
 
 
+async def test_versions_are_listed_over_http(http: httpx2.AsyncClient) -> None:
+    assert error(await http.get("/api/versions/web/production")) == (404, "not_found")
+    await http.post("/api/tools/deploy_service", json={"service": "web", "environment": "production", "git_ref": "v1"})
+    found = (await http.get("/api/versions/web/production")).json()
+    assert found == {"service": "web", "environment": "production", "versions": []}
+
+
 async def test_gates_are_asked_over_http(http: httpx2.AsyncClient) -> None:
     assert error(await http.get("/api/gates/web/production")) == (404, "not_found")
     release = (await http.post("/api/releases", json={"service": "web"})).json()["digest"]

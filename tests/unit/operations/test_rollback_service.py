@@ -20,6 +20,7 @@ from santiago_platform.domain.strategy import Strategy
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.operation_view import OperationView
+from santiago_platform.operations.read_versions import VersionsQuery, read_versions
 from santiago_platform.operations.release_service import prune_releases
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.reconcilers.rollout import RolloutReconciler
@@ -212,6 +213,22 @@ async def test_what_is_unknown_or_live_or_pruned_is_refused_with_what_there_is(p
     assert "its release is not kept any more" in pruned.message
     assert first.version not in pruned.hint
     assert (await back(platform, to=second.version)).state == "succeeded"
+
+
+async def test_the_versions_that_can_be_gone_back_to_are_listed_with_their_times(platform: FakePlatform) -> None:
+    query = VersionsQuery(service="web", environment="production")
+    with pytest.raises(PlatformError, match="was never deployed to production"):
+        await read_versions(platform.ports, ANN, query)
+    first, second, third = [await deploy(platform, ref) for ref in ("v1", "v2", "v3")]
+    await back(platform)
+    found = (await read_versions(platform.ports, ANN, query)).versions
+    assert [(v.version, v.standing, v.taken_back) for v in found] == [
+        (second.version, "live", False),
+        (third.version, "warm", True),
+        (first.version, "kept", False),
+    ]
+    assert [v.until is None for v in found] == [True, False, False]
+    assert found[2].release == first.release
 
 
 async def test_the_first_version_has_nothing_to_go_back_to(platform: FakePlatform) -> None:

@@ -19,7 +19,7 @@ GOOD_ENDS = ("succeeded", "running")  # running: it is held, as was asked for
 
 
 def register(app: typer.Typer) -> None:
-    for command in (release, deploy, promote, abort, rollback, scale, logs):
+    for command in (release, deploy, promote, abort, rollback, versions, scale, logs):
         app.command()(command)
 
 
@@ -107,6 +107,27 @@ def rollback(
 ) -> None:
     """Go back to a former version: at once while it is kept warm. Aborts a rollout that is under way."""
     _tell("rollback", service, environment, reason, to=to, wait=wait, as_json=as_json)
+
+
+def versions(service: Service, environment: Environment, as_json: AsJson = False) -> None:
+    """Show the version that is live in an environment, and those that `rollback --to` can go back to."""
+    console.as_json = as_json
+    found = daemon().get(f"/api/versions/{service}/{environment}")["versions"]
+    if as_json:
+        console.answer(found)
+        return
+    rows = [
+        [
+            one["version"],
+            one["release"].removeprefix("sha256:")[:12],
+            one["standing"],
+            one.get("since", "")[:19],
+            one.get("until", "")[:19],
+            "taken back" if one["taken_back"] else "",
+        ]
+        for one in found
+    ]
+    console.table(["VERSION", "RELEASE", "", "LIVE SINCE", "UNTIL", ""], rows)
 
 
 def promote(
