@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
+from santiago_platform.adapters.evidence import files as evidence_files
+from santiago_platform.adapters.evidence.files import EvidenceFiles
 from santiago_platform.adapters.fake.compute import FakeCompute
 from santiago_platform.adapters.fake.probe import FakeProbe
 from santiago_platform.adapters.fake.traffic import FakeTraffic
@@ -15,6 +19,7 @@ from santiago_platform.adapters.local import envoy_routes
 from santiago_platform.adapters.local.envoy import EnvoyTraffic
 from santiago_platform.adapters.local.probe import LocalProbe
 from santiago_platform.domain.effect import rules_text
+from santiago_platform.domain.evidence import kept_as
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.route import Endpoint, Match, Mirror, Route
 from santiago_platform.domain.workload import Instance, Template
@@ -60,12 +65,9 @@ class FakeWorld:
         ]
         await self.traffic.apply(route(*backends))
 
-    async def rule(
-        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
-    ) -> None:
+    async def rule(self, **rules: Any) -> None:
         await self.direct(v1=1, v2=0)
         (plain,) = self.traffic.routes.values()
-        rules = {"matches": matches, "mirror": mirror, "sticky": sticky}
         await self.traffic.apply(plain.model_copy(update=rules))
 
     async def blind(self) -> None:
@@ -108,12 +110,9 @@ class LocalWorld:
         await self.traffic.apply(route(*(backend(v, w, self.upstreams[v].endpoint()) for v, w in weights.items())))
         await seen(self.traffic, followed(len(weights)))
 
-    async def rule(
-        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
-    ) -> None:
+    async def rule(self, **rules: Any) -> None:
         for version in ("v1", "v2"):
             self.upstreams[version] = await self._start(version)
-        rules = {"matches": matches, "mirror": mirror, "sticky": sticky}
         await follow(self.traffic, canary(self.upstreams["v1"], self.upstreams["v2"], **rules))
 
     async def blind(self) -> None:
@@ -167,11 +166,12 @@ class TestLocalProbe(ProbeContract):
         assert found.verdict is Verdict.DRIFT
         assert {e.observed for e in found.evidence} == {"v1=100.0%", "v1"}
 
-    @pytest.mark.parametrize("lie", ["value", "method", "nothing", "cookie", "share", "order", "leftover"])
+    @pytest.mark.parametrize("lie", ["value", "method", "nothing", "cookie", "share", "order", "leftover", "retries"])
     async def test_a_writer_that_lies_about_a_rule_is_drift(
         self, probe: LocalProbe, world: LocalWorld, monkeypatch: pytest.MonkeyPatch, lie: str
     ) -> None:
         mirror, claimed, applied = Mirror(version="v2", percent=50), (CANARY, BACK), (CANARY, BACK)
+        stay = {"sticky": True, "retries_elsewhere": False}
         honest = vars(envoy_routes).copy()
         match lie:
             case "value":
@@ -202,8 +202,12 @@ class TestLocalProbe(ProbeContract):
                 monkeypatch.setattr(envoy_routes, "_forwards", lambda host: honest["_forwards"](host)[::-1])
             case "leftover":
                 claimed = ()
-        await world.rule(matches=applied, mirror=mirror, sticky=True)
-        found = await proof(probe, claim(f"rules {WHERE}", rules_text(claimed, mirror, sticky=True)))
+            case "retries":
+                monkeypatch.setattr(
+                    envoy_routes, "_forward", lambda *given, **_: honest["_forward"](*given, refresh=True)
+                )
+        await world.rule(matches=applied, mirror=mirror, **stay)
+        found = await proof(probe, claim(f"rules {WHERE}", rules_text(claimed, mirror, **stay)))
         assert found.verdict is Verdict.DRIFT, found.summary()
 
     async def test_each_envoy_is_asked_and_one_that_is_down_is_left_out(
@@ -262,6 +266,21 @@ class TestLocalProbe(ProbeContract):
         finally:
             for process in (stranger, zombie, twin):
                 world.end(process)
+
+    async def test_evidence_is_read_back_from_the_disk(
+        self, layout: Layout, probe: LocalProbe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        release, content = "sha256:" + "a" * 64, b"<testsuite/>"
+        layout.state.mkdir(parents=True, exist_ok=True)
+        files, digest = EvidenceFiles(layout.evidence), hashlib.sha256(content).hexdigest()
+        asked = claim(f"evidence {release} {digest}", kept_as(len(content), digest))
+        assert (await proof(probe, asked)).evidence[0].observed == "absent"
+        await files.keep(release, content)
+        assert (await proof(probe, asked)).verdict is Verdict.MATCH
+        honest = evidence_files._store
+        monkeypatch.setattr(evidence_files, "_store", lambda root, place, content: honest(root, place, content[1:]))
+        await files.keep(release, content)
+        assert (await proof(probe, asked)).verdict is Verdict.DRIFT
 
     @pytest.mark.parametrize(
         "subject", ["route ../../etc", "route web", "colour web/production", "instances \x00/x v1"]

@@ -13,6 +13,8 @@ from .identity import Name, Principal
 from .release import Digest
 from .value import Value
 
+ABSENT = "absent"  # in place of a file that is not there
+
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -100,6 +102,11 @@ class Inspected(Value):
         e = self.attestation
         who = f"attested by {e.principal.name} ({e.principal.role}) at {e.at:%Y-%m-%d %H:%M:%S}Z"
         return f"{e.kind} {e.name}: {e.findings}; {who}; sha256 {e.sha256[:12]}"
+
+
+def kept_as(size_bytes: int, sha256: str) -> str:
+    """What must be read back of a file, as canonical text."""
+    return f"{size_bytes} bytes, sha256 {sha256}"
 
 
 def newest(attestations: Iterable[Attestation]) -> tuple[Attestation, ...]:

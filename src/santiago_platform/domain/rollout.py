@@ -56,7 +56,8 @@ class Rollout(Value):
     now it is switched back. rehearsal: once both are proven. watch_seconds: how long it is judged on after it took
     over. watch: since it has all traffic; the deployment's goes on from it.
     stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
-    proof: of the effect; after a way back, what disproved the effect, else the proof of the way back.
+    proof: of the effect, or of the step that it is at; after a way back, what disproved the effect, else the proof of
+    the way back.
     """
 
     id: str
@@ -108,6 +109,11 @@ class Rollout(Value):
     def stepwise(self) -> bool:
         """It goes by the canary's steps: there is something to compare with."""
         return self.canary is not None and self.routed and not self.unchanged
+
+    @property
+    def at_step(self) -> bool:
+        """Both versions have traffic, or copies of it, as the step of the canary says."""
+        return self.stepwise and self.moved and self.shifted < self.parts
 
     @property
     def routed(self) -> bool:
@@ -231,7 +237,7 @@ def _directed(r: Rollout) -> dict[str, Any]:
         return {}
     if r.phase is Phase.REHEARSING and not r.rehearsed:
         return {"matches": (Match(version=r.new.name, header=(REHEARSAL_HEADER, r.id)),)}
-    if not r.stepwise or r.canary is None or not r.moved or r.shifted >= r.parts:
+    if not r.at_step or r.canary is None:
         return {}
     asked = zip((r.new, r.old), synthetic_values(r.id), strict=True) if r.synthetic else ()
     own = (Match(version=v.name, header=(SYNTHETIC_HEADER, value)) for v, value in asked if v is not None)

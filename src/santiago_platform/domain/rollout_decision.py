@@ -21,7 +21,7 @@ from .canary import Otherwise, step_progress
 from .deployment import Deployment
 from .job import RunState
 from .judge import due_to_store
-from .phase import ORDER, SCALABLE, Phase
+from .phase import DEADLINES, ORDER, SCALABLE, Phase
 from .proof import Proof, Verdict
 from .rollout import Message, MessageKind, Rehearsal, Rollout, Seen, new_replicas, weights_of
 from .strategy import WARM_STRATEGIES, Strategy
@@ -68,7 +68,7 @@ def decide(rollout: Rollout, seen: Seen, messages: tuple[Message, ...], now: dat
         return scaled
     if rollout.phase is Phase.ANALYSING:
         return _analysed(rollout, judged, seen, messages, now)
-    failed = _certain_failure(judged, seen) or _judged_unfit(judged, seen)
+    failed = _certain_failure(judged, seen) or _judged_unfit(judged, seen) or _disproved(judged, seen, now)
     if failed is None:
         onward = _onward(judged, seen, messages, now)
         if onward is not judged:
@@ -129,9 +129,11 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
             if not r.rehearsed:
                 return _enter(r, Phase.REHEARSING, now, rehearsed=True)
             return _shift(r.model_copy(update={"rehearsal": Rehearsal(at=now, healthy=seen.old.healthy)}), now)
+        case Phase.SHIFTING if r.at_step:  # the judge must not count what was only said to be so
+            if seen.weights == weights_of(r) and seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
+                analysis = r.analysis and r.analysis.at_new_weight()
+                return _enter(r, Phase.ANALYSING, now, analysis=analysis, proof=seen.proof)
         case Phase.SHIFTING if seen.weights == weights_of(r):
-            if r.stepwise and r.shifted < r.parts:
-                return _enter(r, Phase.ANALYSING, now, analysis=r.analysis and r.analysis.at_new_weight())
             if r.shifted >= r.parts:
                 return _enter(r, Phase.PROVING, now, watch=_watch(r, now))
             return _enter(r, Phase.STARTING, now)
@@ -149,6 +151,8 @@ def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, 
     """A step of the canary: ended by what speaks against it, done, or waited for. r: with the looks since it was
     stored."""
     r = _readiness(r, seen, now)
+    if r.proof is None and seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
+        r = r.model_copy(update={"proof": seen.proof})
     assert r.canary is not None  # noqa: S101 - the phase is of stepwise rollouts alone
     failed = _certain_failure(r, seen) or _unfit(r, seen, now)
     if failed is not None:
@@ -157,6 +161,9 @@ def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, 
     step = step_progress(
         r.canary, r.step, r.analysis, since=r.phase_since, now=now, approved=approved, synthetic=r.synthetic
     )
+    if r.proof is None and not approved:  # the next step is proven before it counts in any case
+        said = seen.proof.summary() if seen.proof else "not looked at yet"
+        step = step.model_copy(update={"done": False, "waits_for": f"proof of its rules: {said}"})
     if step.done and not approved and seen.gate_refusal:  # who promotes was asked already
         step = step.model_copy(update={"done": False, "waits_for": seen.gate_refusal, "needs_somebody": True})
     if step.done:
@@ -165,7 +172,7 @@ def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, 
     if now > r.deadline:
         return _go_back(r, *_late(r, seen), now, undo_as=Phase.ROLLED_BACK)
     if step.late and r.canary.otherwise is Otherwise.SYNTHETIC and not r.synthetic:
-        return r.model_copy(update={"synthetic": True, "epoch": r.epoch + 1})
+        return r.model_copy(update={"synthetic": True, "proof": None, "reason": "", "epoch": r.epoch + 1})
     if step.late and r.canary.otherwise is Otherwise.ABORT:
         why = f"not decided within {r.canary.max_wait_seconds:g} s: {step.waits_for}"
         return _go_back(r, why, (), now, undo_as=Phase.ROLLED_BACK)
@@ -202,6 +209,14 @@ def _judged_unfit(r: Rollout, seen: Seen) -> Failure | None:
     if r.analysis is not None and r.analysis.judge.failed:
         return "; ".join(filter(None, (r.analysis.judge.failed, ended))), seen.new.log_tail
     return (ended, seen.new.log_tail) if seen.new.restarts >= RESTARTS_TOO_MANY else None
+
+
+def _disproved(r: Rollout, seen: Seen, now: datetime) -> Failure | None:
+    """A step that every proxy acknowledged and that is not so: nobody knows who has the canary."""
+    drift = seen.proof is not None and seen.proof.verdict is Verdict.DRIFT
+    if r.phase is Phase.SHIFTING and r.at_step and drift and now > r.phase_since + DEADLINES[Phase.PROVING]:
+        return _late(r, seen)
+    return None
 
 
 def _unfit(r: Rollout, seen: Seen, now: datetime) -> Failure | None:
@@ -281,7 +296,8 @@ def _late(r: Rollout, seen: Seen) -> Failure:
         case Phase.HOLDING | Phase.ANALYSING:
             return "nobody promoted it in time", ()
         case Phase.SHIFTING:
-            return f"the proxies did not take the new weights: {seen.route_error or 'no acknowledgement'}", ()
+            said = seen.proof.summary() if seen.proof else seen.route_error or "no acknowledgement"
+            return f"the proxies did not take the new weights: {said}", ()
         case Phase.PROVING:
             why = seen.proof.summary() if seen.proof else "no probe answered"
             return f"the effect is not as claimed: {why}", seen.new.log_tail
@@ -302,11 +318,12 @@ def _ready(r: Rollout, now: datetime) -> Rollout:
 
 def _shift(r: Rollout, now: datetime) -> Rollout:
     shifted = r.canary.weight(r.step) if r.stepwise and r.canary is not None else r.shifted + 1
-    return _enter(r, Phase.SHIFTING, now, shifted=shifted, moved=True)
+    return _enter(r, Phase.SHIFTING, now, shifted=shifted, moved=True, proof=None)
 
 
 def _go_back(r: Rollout, reason: str, detail: tuple[str, ...], now: datetime, *, undo_as: Phase) -> Rollout:
-    return _enter(r, Phase.RESTORING, now, reason=reason, detail=detail, undo_as=undo_as)
+    disproof = r.proof if r.proof is not None and r.proof.verdict is not Verdict.MATCH else None
+    return _enter(r, Phase.RESTORING, now, reason=reason, detail=detail, undo_as=undo_as, proof=disproof)
 
 
 def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollout:

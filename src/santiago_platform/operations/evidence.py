@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
@@ -9,9 +10,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.evidence import Attestation, EvidenceKind, Findings, Inspected, newest
+from ..domain.evidence import Attestation, EvidenceKind, Findings, Inspected, kept_as, newest
 from ..domain.identity import Name, Principal
 from ..domain.policy import may
+from ..domain.proof import Claim, Proof, Verdict, prove
 from ..domain.release import Release
 from ..domain.value import Value
 from ..ports import Ports
@@ -62,7 +64,8 @@ async def add_evidence(ports: Ports, principal: Principal, request: EvidenceRequ
     """Keeps the file, and that `principal` says it is of exactly this release.
 
     Raises PlatformError: PERMISSION_DENIED, NOT_FOUND (the release), INVALID_ARGUMENT (not a file of such a kind, or
-    larger than EVIDENCE_BYTES), RESOURCE_EXHAUSTED (too many of this release, or no space).
+    larger than EVIDENCE_BYTES), RESOURCE_EXHAUSTED (too many of this release, or no space), DATA_CORRUPT (what was
+    kept is not what was sent: it is not attested then).
     """
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, ATTEST, request.release[:80], asked) as record:
@@ -74,13 +77,14 @@ async def add_evidence(ports: Ports, principal: Principal, request: EvidenceRequ
             )
         parsed = await ports.evidence.parse(content, request.kind)
         await ports.store.read(lambda view: _require_room(view.attestations(release.digest)))
+        sha256, proof = await _keep(ports, release.digest, content)
         attestation = Attestation(
             id=ports.clock.new_id("ev"),
             release=release.digest,
             service=release.service,
             kind=parsed.kind,
             name=request.name,
-            sha256=await ports.evidence.keep(release.digest, content),
+            sha256=sha256,
             size_bytes=len(content),
             principal=principal,
             at=ports.clock.now(),
@@ -93,10 +97,26 @@ async def add_evidence(ports: Ports, principal: Principal, request: EvidenceRequ
 
         await ports.store.write(store)
         record.outcome = "attested"
-        record.body = attestation.model_dump(
-            mode="json", include={"id", "release", "kind", "name", "sha256", "findings"}
-        )
+        record.body = {
+            **attestation.model_dump(mode="json", include={"id", "release", "kind", "name", "sha256", "findings"}),
+            "proof": proof.model_dump(mode="json"),
+        }
     return _view(Inspected(attestation=attestation), counts=True)
+
+
+async def _keep(ports: Ports, release: str, content: bytes) -> tuple[str, Proof]:
+    """The SHA-256 of the file, which is kept and was read back."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    await ports.evidence.keep(release, content)
+    claim = Claim(subject=f"evidence {release} {sha256}", expected=kept_as(len(content), sha256))
+    proof = prove([claim], await ports.probe.observe([claim]), ports.clock.now())
+    if proof.verdict is not Verdict.MATCH:
+        raise PlatformError(
+            ErrorCode.DATA_CORRUPT,
+            f"the file is not kept as it was sent, so it is not attested: {proof.summary()}",
+            "see the disk, and upload it again",
+        )
+    return sha256, proof
 
 
 async def list_evidence(ports: Ports, principal: Principal, release: str) -> EvidenceList:

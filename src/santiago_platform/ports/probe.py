@@ -16,6 +16,7 @@ class Probe(Protocol):
       `serves S/E`     the version(s) that answered real requests through the ingress, sorted, comma-separated;
                        `serves S/E h2c` where some of them may answer gRPC alone
       `flag KEY ENVIRONMENT`  what clients read of a feature flag, as `served_as` gives: asked over OFREP
+      `evidence RELEASE SHA256`  the file that was attested of a release, as `kept_as` gives: read from where it is kept
     """
 
     async def observe(self, claims: Sequence[Claim]) -> list[Observation]:

@@ -41,7 +41,7 @@ from .watch import WatchObserver
 log = logging.getLogger(__name__)
 
 ANALYSING_SECONDS = 0.25  # between passes while a canary's step is waited for
-PROVEN_PHASES = (Phase.REHEARSING, Phase.PROVING)
+PROVEN_PHASES = (Phase.REHEARSING, Phase.ANALYSING, Phase.PROVING)
 RETRY_SECONDS = 1.0  # after a pass that failed
 SWEEP_SECONDS = 6.0
 GATES_SECONDS = 1.0
@@ -242,8 +242,11 @@ class RolloutReconciler:
             return seen.model_copy(update={"watch": await self._watch.look(key, rollout.watch, rollout.old)})
         if rollout.phase is Phase.ANALYSING:
             self._synthetic.keep(rollout)
-            return seen.model_copy(update={"gate_refusal": await self._gate_refusal(rollout)})
-        if rollout.phase in PROVEN_PHASES or (rollout.phase is Phase.REVERTING and weights == want.weights):
+            seen = seen.model_copy(update={"gate_refusal": await self._gate_refusal(rollout)})
+            if rollout.proof is not None:
+                return seen
+        moved = rollout.phase is Phase.REVERTING or (rollout.phase is Phase.SHIFTING and rollout.at_step)
+        if rollout.phase in PROVEN_PHASES or (moved and weights == want.weights):
             proof = await self._proof(rollout, rows)
             return seen.model_copy(update={"proof": proof.model_copy(update={"notes": done.limits_not_enforced})})
         return seen
@@ -253,6 +256,9 @@ class RolloutReconciler:
         wanted = claims(rollout.service, rollout.environment, desired(rows.deployment, rollout, now))
         if rollout.phase is Phase.REHEARSING:  # a live version that is broken is no reason to keep it
             wanted = [c for c in wanted if c.subject.startswith(("route ", "rules "))]
+        elif rollout.at_step and not rollout.phase.going_back:  # what both versions answer is the judge's to say
+            own = f"instances {rollout.service}/{rollout.environment} {rollout.new.name if rollout.new else ''}"
+            wanted = [c for c in wanted if c.subject.startswith(("route ", "rules ", own))]
         versions = [v for v in (rollout.new, rollout.old) if v is not None]
         if versions and not any(v.template.ports for v in versions):
             wanted = [c for c in wanted if c.subject.startswith("instances ")]

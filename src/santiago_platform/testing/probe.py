@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -15,12 +15,13 @@ from ..ports.probe import Probe
 WHERE = "web/production"
 CANARY = Match(version="v2", header=("x-canary", 'a.*"b"'))
 BACK = Match(version="v1", cookie=("back", "1"), query=("a", "b"))
-RULES = (
-    ((), None, False),
-    ((CANARY,), None, False),
-    ((CANARY, BACK), Mirror(version="v2", percent=12.5), True),
-    ((BACK, CANARY), Mirror(version="v2", percent=100, all_methods=True), False),
-    ((), None, True),
+RULES: tuple[dict[str, Any], ...] = (
+    {},
+    {"matches": (CANARY,)},
+    {"matches": (CANARY, BACK), "mirror": Mirror(version="v2", percent=12.5), "sticky": True},
+    {"matches": (BACK, CANARY), "mirror": Mirror(version="v2", percent=100, all_methods=True)},
+    {"sticky": True},
+    {"matches": (CANARY,), "retries_elsewhere": False},
 )
 
 
@@ -33,10 +34,9 @@ class World(Protocol):
     async def direct(self, **weights: int) -> None:
         """The proxies follow these weights; the versions in it run. Returns when it is so."""
 
-    async def rule(
-        self, *, matches: tuple[Match, ...] = (), mirror: Mirror | None = None, sticky: bool = False
-    ) -> None:
-        """Both versions run, v1 has the traffic, and the proxies follow these rules besides. Returns when it is so."""
+    async def rule(self, **rules: Any) -> None:
+        """Both versions run, v1 has the traffic, and the proxies follow these rules besides, named as the fields
+        of a route. Returns when it is so."""
 
     async def blind(self) -> None:
         """No proxy lives any more."""
@@ -44,6 +44,10 @@ class World(Protocol):
 
 def claim(subject: str, expected: str) -> Claim:
     return Claim(subject=subject, expected=expected)
+
+
+def text(**rules: Any) -> str:
+    return rules_text(**{"matches": (), "mirror": None, "sticky": False, **rules})
 
 
 async def proof(probe: Probe, *claims: Claim) -> Proof:
@@ -89,15 +93,15 @@ class ProbeContract:
         found = await proof(probe, claim(f"instances {WHERE} v1", "2"))
         assert (found.verdict, found.evidence[0].observed) == (Verdict.DRIFT, "1")
 
-    @pytest.mark.parametrize(("matches", "mirror", "sticky"), RULES)
+    @pytest.mark.parametrize("rules", RULES, ids=str)
     async def test_the_rules_of_a_route_are_seen_and_no_others(
-        self, probe: Probe, world: World, matches: tuple[Match, ...], mirror: Mirror | None, *, sticky: bool
+        self, probe: Probe, world: World, rules: dict[str, Any]
     ) -> None:
-        await world.rule(matches=matches, mirror=mirror, sticky=sticky)
-        so = rules_text(matches, mirror, sticky=sticky)
+        await world.rule(**rules)
+        so = text(**rules)
         found = await proof(probe, claim(f"rules {WHERE}", so), claim(f"route {WHERE}", "v1=100.0%"))
         assert found.verdict is Verdict.MATCH, found.summary()
-        others = {rules_text(m, c, sticky=s) for m, c, s in RULES} - {so}
+        others = {text(**each) for each in RULES} - {so}
         assert len(others) == len(RULES) - 1
         for other in others:
             assert (await proof(probe, claim(f"rules {WHERE}", other))).verdict is Verdict.DRIFT

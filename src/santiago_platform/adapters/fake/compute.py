@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ...domain.errors import ErrorCode, PlatformError
@@ -16,11 +16,13 @@ class _Row:
     instance: Instance
     port: int
     pid: int
+    real: bool = True
 
 
 class FakeCompute:
     """Instances in a dictionary. They are ready at once, unless `broken` says otherwise of their release.
 
+    pretending: what it starts has no process, and `list` repeats the lie.
     broken: release digest -> (state, reason) that its instances have instead. sabotaged: says done, does nothing.
     refused: tenant -> why it cannot be kept apart. kept: service -> bytes on disk. not_enforced: of every instance.
     no_images: why releases with a base image cannot run. restarts: of each instance, by version name.
@@ -30,6 +32,7 @@ class FakeCompute:
     def __init__(self) -> None:
         self.broken: dict[str, tuple[InstanceState, str]] = {}
         self.sabotaged = False
+        self.pretending = False
         self.refused: dict[str, str] = {}
         self.kept: dict[str, int] = {}
         self.not_enforced = ""
@@ -54,7 +57,7 @@ class FakeCompute:
     async def start(self, instance: Instance) -> None:
         if not self.sabotaged and instance.id not in self._rows:
             self._next += 1
-            self._rows[instance.id] = _Row(instance, self._next, self._next)
+            self._rows[instance.id] = _Row(instance, self._next, self._next, not self.pretending)
 
     async def stop(self, instance_id: str) -> None:
         if self._rows.pop(instance_id, None) is not None:
@@ -68,6 +71,11 @@ class FakeCompute:
             and environment in (None, row.instance.template.environment)
         ]
         return sorted(found, key=_order)
+
+    async def processes(self, service: str, environment: str) -> Sequence[InstanceStatus]:
+        """Those of `list` that have a process in truth."""
+        found = await self.list(service, environment)
+        return [status for status in found if status.pid and self._rows[status.instance.id].real]
 
     def _status(self, row: _Row) -> InstanceStatus:
         template = row.instance.template

@@ -13,9 +13,11 @@ from ...ports.evidence import Parsed
 
 
 class FakeEvidence:
-    """Implements ports.evidence.Evidence. A file is the JSON of a `Parsed`."""
+    """Implements ports.evidence.Evidence. A file is the JSON of a `Parsed`. sabotaged: `keep` says done, keeps nothing,
+    and `doubt` repeats the lie."""
 
     def __init__(self) -> None:
+        self.sabotaged = False
         self.files: dict[tuple[str, str], bytes] = {}
 
     async def parse(self, content: bytes, kind: EvidenceKind | None) -> Parsed:
@@ -29,11 +31,14 @@ class FakeEvidence:
 
     async def keep(self, release: str, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
-        self.files[release, digest] = content
+        if not self.sabotaged:
+            self.files[release, digest] = content
         return digest
 
     async def doubt(self, release: str, sha256: str) -> str:
         content = self.files.get((release, sha256))
+        if self.sabotaged:
+            return ""
         if content is None:
             return "its file is gone"
         return "" if hashlib.sha256(content).hexdigest() == sha256 else "its file was changed since it was attested"

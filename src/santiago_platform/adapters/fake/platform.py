@@ -46,7 +46,7 @@ class FakePlatform:
         self.ship_log = FakeShipLog(self.clock)
         self.registry = FakeRegistry(self.artifacts)
         self.visitor = FakeVisitor(self.traffic)
-        self.probe = FakeProbe(self.compute, self.traffic, self.flags)
+        self.probe = FakeProbe(self.compute, self.traffic, self.flags, self.evidence)
         self.ports = Ports(
             store=self.store,
             ship_log=self.ship_log,

@@ -11,12 +11,14 @@ EDGES = (0.1, 1.0, 3600.0)  # of the latencies that `count` takes, seconds
 
 class FakeTraffic:
     """Routes in a dictionary. acknowledging: the proxies take what they are given. sabotaged: `apply` says done
-    and does nothing, and `status` repeats the lie. unhealthy: versions whose endpoints no proxy finds healthy.
-    active: requests in flight, by instance id. epochs: of the proxies that live, by name."""
+    and does nothing, and `status` repeats the lie. withheld: names of fields of a route
+    that are left out by the same lie. unhealthy: versions whose endpoints no proxy finds healthy. active: requests in
+    flight, by instance id. epochs: of the proxies that live, by name."""
 
     def __init__(self) -> None:
         self.acknowledging = True
         self.sabotaged = False
+        self.withheld: set[str] = set()
         self.unhealthy: set[str] = set()
         self.active: dict[str, int] = {}
         self.history: list[Route] = []
@@ -84,8 +86,15 @@ class FakeTraffic:
             return
         self._claimed[key] = route
         if not self.sabotaged:
-            self.routes[key] = route
+            self.routes[key] = self._without_withheld(route)
             self.history.append(route)
+
+    def _without_withheld(self, route: Route) -> Route:
+        """Its field as it is by default; as it was, where there is no default."""
+        known = self.routes.get((route.service, route.environment), route)
+        fields = {name: Route.model_fields[name] for name in self.withheld}
+        before = {name: getattr(known, name) if f.is_required() else f.default for name, f in fields.items()}
+        return route.model_copy(update=before)
 
     async def remove(self, service: str, environment: str) -> None:
         self._claimed.pop((service, environment), None)

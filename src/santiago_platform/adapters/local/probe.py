@@ -18,6 +18,7 @@ from ...domain.proof import Claim, Observation
 from ...domain.route import hostname, sticky_cookie
 from ..layout import ENVOYS, WORKSPACE_VARIABLE, Layout
 from . import route_dump
+from .evidence_probe import observe_evidence
 from .flag_probe import observe_flag
 
 ADMIN_TIMEOUT_SECONDS = 2.0
@@ -34,6 +35,7 @@ _VERSION_HEADER = "x-santiago-version"
 _GRPC = {"content-type": "application/grpc", "te": "trailers"}
 _GRPC_UNAVAILABLE = "14"
 _SUBJECT = re.compile(r"(route|rules|serves|instances) ([a-z0-9-]+)/([a-z0-9-]+)(?: ([A-Za-z0-9.-]+))?")
+_EVIDENCE = re.compile(r"evidence sha256:[0-9a-f]{64} [0-9a-f]{64}")
 _FLAG = re.compile(r"flag [A-Za-z0-9._-]+ [a-z0-9-]+")
 
 
@@ -55,6 +57,8 @@ class LocalProbe:
     async def _observe(self, claim: Claim) -> list[Observation]:
         if _FLAG.fullmatch(claim.subject):
             return [await observe_flag(claim.subject, self._flags_port)]
+        if _EVIDENCE.fullmatch(claim.subject):
+            return [await observe_evidence(claim.subject, self._layout.evidence)]
         match = _SUBJECT.fullmatch(claim.subject)
         if match is None:
             return [Observation(subject=claim.subject, value=None, source="nobody", detail="unknown kind of subject")]

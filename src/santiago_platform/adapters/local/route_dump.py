@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...domain.effect import match_text, mirror_text, weights_text
+from ...domain.effect import RETRIES_STAY, match_text, mirror_text, weights_text
 
 _KINDS = {"headers": "header", "cookies": "cookie", "query_parameters": "query"}
 _MILLION = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
@@ -35,7 +35,8 @@ def rules(dump: Mapping[str, Any], host: str, cookie: str) -> str:
     }
     sticky = {_sticky(first, second, cookie) for first, second in taken.values()}
     copies = {kind: {_copies(route) for route in both} for kind, both in taken.items()}
-    return "; ".join([*found, *_differing(sticky), *_mirror(copies["safe"], copies["other"])]) or "none"
+    stay = _differing({_retries(route) for route in routes if _versions(route)} or {""})
+    return "; ".join([*found, *_differing(sticky), *stay, *_mirror(copies["safe"], copies["other"])]) or "none"
 
 
 def _routes(dump: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
@@ -146,6 +147,11 @@ def _hashes(route: Mapping[str, Any], cookie: str) -> bool:
 def _gives(route: Mapping[str, Any], cookie: str) -> bool:
     headers = [each["header"] for each in route.get("response_headers_to_add", ())]
     return any(h["key"] == "set-cookie" and h["value"].startswith(f"{cookie}=") for h in headers)
+
+
+def _retries(route: Mapping[str, Any]) -> str:
+    elsewhere = route["route"].get("retry_policy", {}).get("refresh_cluster_on_retry")
+    return "" if elsewhere else RETRIES_STAY
 
 
 def _copies(route: Mapping[str, Any]) -> tuple[str, float] | None:
