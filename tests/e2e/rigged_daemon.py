@@ -2,6 +2,7 @@
 
 .santiago/rigged    `crash PHASE`: SIGKILL at the moment a rollout's row with that phase is durable; once
                     `lie traffic`, `lie traffic compute`, `lie flags`: these writers say done, claim so, and do nothing
+                    `withhold routes`: what the Envoys get of a service lacks what the service is named for, see LACKING
 """
 
 from __future__ import annotations
@@ -18,7 +19,24 @@ from santiago_platform import bootstrap
 from santiago_platform.adapters.fake.compute import FakeCompute
 from santiago_platform.adapters.fake.flags import FakeFlags
 from santiago_platform.adapters.fake.traffic import FakeTraffic
+from santiago_platform.adapters.local import envoy_routes
+from santiago_platform.adapters.local.envoy_routes import VirtualHost
 from santiago_platform.entrypoints import daemon
+
+
+LACKING: dict[str, Callable[[VirtualHost], dict[str, Any]]] = {
+    "weights": lambda host: {"shares": tuple((version, cluster, 1) for version, cluster, _ in host.shares)},
+    "visitors": lambda host: {"matches": tuple(m for m in host.matches if "rehearsal" in str(m[0].header))},
+    "sticky": lambda _: {"sticky": False},
+    "mirror": lambda _: {"mirror": None},
+    "retries": lambda _: {"retries_elsewhere": True},
+}
+forwards = envoy_routes._forwards
+
+
+def withheld(host: VirtualHost) -> Any:
+    lacks = LACKING.get(host.service, lambda _: {})
+    return forwards(host.model_copy(update=lacks(host)))
 
 
 class CrashingStore:
@@ -50,6 +68,8 @@ async def wire(layout: Any) -> AsyncIterator[Any]:
         elif kind == "lie":
             fakes = {"traffic": FakeTraffic(), "compute": FakeCompute(), "flags": FakeFlags()}
             wired = replace(wired, ports=replace(wired.ports, **{name: fakes[name] for name in what.split()}))
+        elif kind == "withhold":
+            envoy_routes._forwards = withheld
         yield wired
 
 
