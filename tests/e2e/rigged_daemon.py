@@ -23,7 +23,6 @@ from santiago_platform.adapters.local import envoy_routes
 from santiago_platform.adapters.local.envoy_routes import VirtualHost
 from santiago_platform.entrypoints import daemon
 
-
 LACKING: dict[str, Callable[[VirtualHost], dict[str, Any]]] = {
     "weights": lambda host: {"shares": tuple((version, cluster, 1) for version, cluster, _ in host.shares)},
     "visitors": lambda host: {"matches": tuple(m for m in host.matches if "rehearsal" in str(m[0].header))},

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
+from ..domain.flag import FlagFile
 from ..domain.identity import Token
 from ..domain.job import JobRun
 from ..domain.live_period import LivePeriod
@@ -95,6 +96,9 @@ class Snapshot(Protocol):
     def attestations(self, release: str) -> Sequence[Attestation]:
         """Of exactly that release, oldest first."""
 
+    def flags(self) -> FlagFile | None:
+        """The flags of which the ship's log knows how they came about; None before there were any."""
+
 
 class Transaction(Snapshot, Protocol):
     """A snapshot that can be changed. All of a unit is stored, or nothing."""
@@ -132,6 +136,8 @@ class Transaction(Snapshot, Protocol):
         """Unknown ones are no error."""
 
     def save_token(self, token: Token) -> None: ...
+
+    def save_flags(self, file: FlagFile) -> None: ...
 
     def add_attestation(self, attestation: Attestation) -> None:
         """Attestations are never changed: one whose id is there already stays as it is."""

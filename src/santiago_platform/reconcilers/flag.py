@@ -16,7 +16,7 @@ from ..domain.proof import Claim, Proof, Verdict, prove
 from ..operations.change import complete_operation, note
 from ..operations.configure_flag import KIND
 from ..ports import Ports
-from ..ports.store import Snapshot
+from ..ports.store import Snapshot, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class FlagReconciler:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._known: FlagFile | None = None
+        self._looked = False
         self._refused = ""
         self._warned: set[str] = set()
 
@@ -98,11 +98,23 @@ class FlagReconciler:
                 "finished_at": now,
             }
         )
-        await self._ports.store.write(lambda tx: tx.save_operation(finished))
+        flag, after = operation.request["flag"], FlagEntry.model_validate(operation.request["after"])
+        written = state is not OperationState.FAILED or proof is not None
+
+        def store(tx: Transaction) -> None:
+            tx.save_operation(finished)
+            known = tx.flags()
+            if written and known is not None:
+                tx.save_flags(known.with_entry(flag, after))
+
+        await self._ports.store.write(store)
         await complete_operation(self._ports, finished)
 
     async def _look_at_file(self, changing: set[str]) -> None:
-        """Notes in the ship's log what somebody edited, what was refused, and what expired: each once."""
+        """Notes in the ship's log what somebody edited, what was refused, and what expired: each once.
+
+        Edited is what differs from the stored flags, so that what happened while nobody looked is noted too.
+        """
         try:
             file = await self._ports.flags.read()
         except PlatformError as exc:
@@ -111,17 +123,32 @@ class FlagReconciler:
                 await self._tell("flag.refused", "flags.json", {"problem": exc.message})
             return
         self._refused = ""
-        if self._known is not None:
-            for key in sorted({*self._known.flags, *file.flags} - changing):
-                before, after = self._known.entry(key), file.entry(key)
-                if before != after:
-                    body = {"before": before.written(), "after": after.written()}
-                    await self._tell("flag.edited", f"flag {key}", body)
-        self._known = file
+        await self._note_edits(file, changing)
         for key, warning in expired(file, self._ports.clock.now()):
             if key not in self._warned:
                 self._warned.add(key)
                 await self._tell("flag.expired", f"flag {key}", {"warning": warning})
+
+    async def _note_edits(self, file: FlagFile, changing: set[str]) -> None:
+        known = await self._ports.store.read(lambda view: view.flags())
+        how = "by hand" if self._looked else "by hand, while the platform was down"
+        self._looked = True
+        now = file
+        if known is not None:
+            for key in changing:  # its operation says what becomes of it
+                now = now.with_entry(key, known.entry(key))
+            if now == known:
+                return
+            for key in sorted({*known.flags, *now.flags}):
+                before, after = known.entry(key), now.entry(key)
+                if before != after:
+                    body = {"how": how, "before": before.written(), "after": after.written()}
+                    await self._tell("flag.edited", f"flag {key}", body)
+            if known.evaluators != now.evaluators:
+                body = {"how": how, "before": known.evaluators, "after": now.evaluators}
+                await self._tell("flag.edited", "$evaluators", body)
+        if known is not None or now.flags:
+            await self._ports.store.write(lambda tx: tx.save_flags(now))
 
     async def _tell(self, action: str, subject: str, body: dict[str, Any]) -> None:
         log.warning("%s %s: %s", action, subject, body)

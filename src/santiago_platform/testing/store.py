@@ -10,6 +10,7 @@ import pytest
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.evidence import Coverage, Findings, ScanResults, SuiteResults
+from ..domain.flag import Flag, FlagEntry, FlagFile, Override
 from ..domain.job import RunState
 from ..domain.live_period import PERIODS_KEPT
 from ..domain.operation import Operation, OperationState
@@ -361,6 +362,14 @@ class StoreContract:
         kept = await store.read(lambda v: [p.number for p in v.live_periods("web", "production")])
         assert kept == list(range(3, PERIODS_KEPT + 3))
         assert await store.read(lambda v: len(v.live_periods("api", "production"))) == 1
+
+    async def test_the_flags_that_were_saved_last_are_kept_whole(self, store: Store) -> None:
+        assert await store.read(lambda v: v.flags()) is None
+        flag = Flag(state="DISABLED", variants={"a": {"x": 1}, "b": {}}, targeting={"if": [True, "a"]})
+        entry = FlagEntry(flag=flag, environments={"staging": Override(default_variant="b", metadata={"owner": "web"})})
+        for file in (FlagFile(), FlagFile(evaluators={"all": {"==": [1, 1]}}).with_entry("new", entry)):
+            await store.write(lambda tx, file=file: tx.save_flags(file))  # type: ignore[misc]
+            assert await store.read(lambda v: v.flags()) == file
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

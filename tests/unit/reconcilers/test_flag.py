@@ -10,13 +10,14 @@ import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.flag import FlagEntry
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.operation import Operation, OperationState
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
-from santiago_platform.operations.read_flags import FlagsAnswer, read_flags
+from santiago_platform.operations.read_flags import FlagsAnswer, flag_warnings, read_flags
 from santiago_platform.reconcilers.flag import FlagReconciler
 
 OWNER = Principal(name="root", role=Role.OWNER)
@@ -158,6 +159,8 @@ async def test_a_file_that_was_edited_in_between_is_left_alone(running: Running)
         await asyncio.sleep(0)
     assert ((await call).state, (await call).proof) == (OperationState.FAILED, None)
     assert flags.file.entry("new") == by_hand
+    await running.loop.pass_over()
+    assert [told["after"] for told in running.told("flag.edited")] == [by_hand.written()]
 
 
 async def test_an_edit_by_hand_is_in_the_ships_log_once(running: Running) -> None:
@@ -168,6 +171,67 @@ async def test_an_edit_by_hand_is_in_the_ships_log_once(running: Running) -> Non
         await running.loop.pass_over()
     (told,) = running.told("flag.edited")
     assert told["after"]["flag"]["defaultVariant"] == "on"
+
+
+async def test_an_edit_while_the_daemon_was_down_is_in_the_ships_log_once(running: Running) -> None:
+    await running.change("set")
+    await running.change("set", flag="other")
+    flags = running.platform.flags
+    flags.file = flags.served = flags.file.with_entry(
+        "new", flags.file.entry("new").updated(None, default_variant="on")
+    )
+    for _ in range(2):  # daemons
+        running.loop = FlagReconciler(running.platform.ports)
+        for _ in range(2):
+            await running.loop.pass_over()
+    (told,) = running.told("flag.edited")
+    assert told["how"] == "by hand, while the platform was down"
+    assert (told["before"]["flag"]["defaultVariant"], told["after"]["flag"]["defaultVariant"]) == ("off", "on")
+
+
+async def test_a_file_that_was_broken_while_the_daemon_was_down_is_told_and_what_was_edited_once_it_is_mended(
+    running: Running,
+) -> None:
+    await running.change("set")
+    flags = running.platform.flags
+    flags.broken = "flags.json:3: is not valid JSON"
+    running.loop = FlagReconciler(running.platform.ports)
+    await running.loop.pass_over()
+    assert running.told("flag.refused") == [{"problem": flags.broken}]
+    assert await flag_warnings(running.platform.ports) == [f"flags go on as they were: {flags.broken}"]
+    flags.broken = ""
+    flags.file = flags.served = flags.file.with_entry("new", FlagEntry())
+    await running.loop.pass_over()
+    assert [told["after"] for told in running.told("flag.edited")] == [FlagEntry().written()]
+
+
+async def test_rules_that_flags_share_are_noted_when_they_are_edited(running: Running) -> None:
+    await running.change("set")
+    flags = running.platform.flags
+    flags.file = flags.file.model_copy(update={"evaluators": {"staff": {"==": [1, 1]}}})
+    for _ in range(3):
+        await running.loop.pass_over()
+    assert [told["after"] for told in running.told("flag.edited")] == [{"staff": {"==": [1, 1]}}]
+
+
+async def test_what_operations_changed_is_no_edit_also_for_a_daemon_that_starts_later(running: Running) -> None:
+    await running.change("set")
+    await running.change("kill", environment="staging")
+    ports = running.platform.ports
+    call = asyncio.create_task(
+        configure_flag(ports, OWNER, FlagChange(action="ramp", flag="new", percent=9, minutes=9))
+    )
+    while not await ports.store.read(lambda view: view.operations(running=True)):
+        await asyncio.sleep(0)
+    call.cancel()
+    (asked,) = await ports.store.read(lambda view: list(view.operations(running=True)))
+    entries = [FlagEntry.model_validate(asked.request[name]) for name in ("before", "after")]
+    await running.platform.flags.put("new", *entries)  # and then it was killed
+    for _ in range(2):
+        running.loop = FlagReconciler(ports)
+        await running.loop.pass_over()
+    assert running.told("flag.edited") == []
+    assert not await ports.store.read(lambda view: view.operations(running=True))
 
 
 async def test_a_file_that_is_broken_by_hand_is_told_once_and_changes_are_refused(running: Running) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
+from ...domain.flag import FlagFile
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
@@ -56,6 +57,7 @@ class _Rows:
         self._job_runs: dict[str, JobRun] = {}
         self._tokens: dict[str, Token] = {}
         self._attestations: dict[str, Attestation] = {}
+        self._flags: FlagFile | None = None
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -218,3 +220,9 @@ class _Rows:
 
     def add_attestation(self, attestation: Attestation) -> None:
         self._attestations.setdefault(attestation.id, attestation)
+
+    def flags(self) -> FlagFile | None:
+        return self._flags
+
+    def save_flags(self, file: FlagFile) -> None:
+        self._flags = file

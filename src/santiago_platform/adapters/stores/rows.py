@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
+from ...domain.flag import FlagFile
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
@@ -27,6 +28,7 @@ from . import statements as sql
 V = TypeVar("V", bound=Value)
 
 VALUES_KEPT = 256
+FLAGS = "flags.json"  # the one row of its table
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -108,6 +110,9 @@ class Rows:
 
     def attestations(self, release: str) -> Sequence[Attestation]:
         return self._all(Attestation, sql.ATTESTATIONS, release=release)
+
+    def flags(self) -> FlagFile | None:
+        return self._one(FlagFile, sql.FLAGS, name=FLAGS)
 
     def save_operation(self, operation: Operation) -> None:
         self._execute(
@@ -212,6 +217,9 @@ class Rows:
         self._execute(
             sql.ADD_ATTESTATION, id=attestation.id, release=attestation.release, document=_document(attestation)
         )
+
+    def save_flags(self, file: FlagFile) -> None:
+        self._execute(sql.SAVE_FLAGS, name=FLAGS, document=_document(file))
 
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))

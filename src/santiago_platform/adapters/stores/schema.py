@@ -71,6 +71,7 @@ job_runs = _table(
 )
 tokens = _table("token", _row_number(), Column("id", String))
 attestations = _table("attestation", _row_number(), Column("id", String), Column("release", String))
+flags = _table("flags", Column("name", String, primary_key=True))
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -118,6 +119,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             document TEXT NOT NULL, PRIMARY KEY (service, environment, number))""",
         "CREATE INDEX live_period_of_release ON live_period (release)",
     ),
+    ("CREATE TABLE flags (name TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL)",),
 )
 
 

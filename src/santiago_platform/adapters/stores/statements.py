@@ -10,7 +10,18 @@ from functools import cache
 from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, select, update
 from sqlalchemy.dialects import sqlite
 
-from .schema import attestations, deployments, inbox, job_runs, journal, live_periods, operations, rollouts, tokens
+from .schema import (
+    attestations,
+    deployments,
+    flags,
+    inbox,
+    job_runs,
+    journal,
+    live_periods,
+    operations,
+    rollouts,
+    tokens,
+)
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 
@@ -75,6 +86,7 @@ JOB_RUN = _sql(_documents(job_runs, "id"))
 TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
 ATTESTATIONS = _sql(_documents(attestations, "release").order_by(attestations.c.number))
+FLAGS = _sql(_documents(flags, "name"))
 
 SAVE_OPERATION = _upsert(operations, "id")
 _ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
@@ -109,4 +121,5 @@ FORGET_LIVE_PERIODS = _sql(delete(live_periods).where(live_periods.c.release == 
 SAVE_JOB_RUN = _upsert(job_runs, "id")
 FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
+SAVE_FLAGS = _upsert(flags, "name")
 ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())
