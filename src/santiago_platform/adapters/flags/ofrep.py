@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -63,6 +64,7 @@ def build_app(
             Route("/{environment}/ofrep/v1/stream", endpoint.stream, methods=["GET"]),
             Route("/healthz", endpoint.health, methods=["GET"]),
         ],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False), cors],
     )
 
@@ -156,6 +158,16 @@ def _etags(header: str) -> set[str]:
 def _no_environment(key: str) -> Response:
     details = "the address names no environment: http://HOST:PORT/ENVIRONMENT is the base URL"
     return _json({"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": details}, 404)
+
+
+async def _refused(_: Request, exc: Exception) -> Response:
+    """A path or a method that there is not."""
+    assert isinstance(exc, HTTPException)  # noqa: S101 - it is the handler of these
+    return _json({"errorDetails": exc.detail}, exc.status_code, dict(exc.headers or {}))
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return _json({"errorDetails": "the flags cannot be evaluated; the log of the unit `flags` says why"}, 500)
 
 
 def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -13,6 +14,12 @@ from ..gate import Answer, Facts, Gate, Outcome
 
 # One rule, without its name; finer ones than daily would recur millions of times.
 RARE_RULE = r"^$|^FREQ=(DAILY|WEEKLY|MONTHLY|YEARLY)(;[A-Z]+=[A-Z0-9,+-]+)*$"
+# Which parts of a rule each frequency takes: those of RFC 5545 that choose days, as long as there is no other way to
+# say the same. The hour is that of `start`. A rule is walked day by day, so what could be written is bounded here.
+_ANY = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYMONTH", "BYDAY"})
+_MONTHLY = _ANY | {"BYMONTHDAY", "BYSETPOS"}
+_PARTS = {"DAILY": _ANY, "WEEKLY": _ANY, "MONTHLY": _MONTHLY, "YEARLY": _MONTHLY | {"BYYEARDAY", "BYWEEKNO"}}
+_INTERVAL = re.compile(r"[1-9][0-9]{0,3}")  # the library never ends on one of 0
 
 
 def _known_zone(name: str) -> str:
@@ -29,6 +36,20 @@ def _local(start: datetime) -> datetime:
     if not 2000 <= start.year < 2200:
         raise ValueError("the year is from 2000 to 2199")
     return start
+
+
+def _check_parts(rule: str) -> None:
+    parts = [part.split("=") for part in rule.split(";")]
+    known = _PARTS[parts[0][1]]
+    names = [name for name, _ in parts]
+    for name, value in parts:
+        if name not in known:
+            frequency, takes = rule.partition(";")[0], ", ".join(sorted(known))
+            raise ValueError(f"{name} is not taken with {frequency}, which takes {takes}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is given twice")
+        if name == "INTERVAL" and not _INTERVAL.fullmatch(value):
+            raise ValueError("INTERVAL is from 1 to 9999")
 
 
 class FreezeGate(Gate):
@@ -53,11 +74,15 @@ class FreezeGate(Gate):
 
     @model_validator(mode="after")
     def _rule_can_be_read(self) -> FreezeGate:
-        if self.rule:
-            try:
-                self._recurrence()
-            except (ValueError, TypeError, KeyError, IndexError) as exc:
-                raise ValueError(f"the rule {self.rule!r} is no RRULE of RFC 5545: {exc}") from exc
+        if not self.rule:
+            return self
+        try:
+            _check_parts(self.rule)
+            first = next(iter(self._recurrence()), None)
+        except (ValueError, TypeError, KeyError, IndexError) as exc:
+            raise ValueError(f"the rule {self.rule!r} is no RRULE of RFC 5545: {exc}") from exc
+        if first is None:
+            raise ValueError(f"the rule {self.rule!r} never recurs")
         return self
 
     def answer(self, facts: Facts) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -84,6 +86,27 @@ def test_a_rule_ends_by_until_or_by_count() -> None:
         assert not closed(rule, "2026-01-16T18:00:00")
 
 
+# The dearest that can be written: walked over all that the library knows of time, or over a day after the other.
+DEAR = [
+    "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=DAILY;INTERVAL=7;BYDAY=TU",
+    "FREQ=MONTHLY;BYDAY=MO;BYSETPOS=31",
+    "FREQ=YEARLY;BYDAY=MO;BYSETPOS=366",
+    "FREQ=YEARLY;BYWEEKNO=53;BYMONTH=6",
+    "FREQ=WEEKLY;INTERVAL=53;BYMONTH=2",
+    "FREQ=DAILY",
+    "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO",
+]
+
+
+@pytest.mark.parametrize("rule", DEAR)
+def test_no_rule_costs_much_to_read_and_to_ask(rule: str) -> None:
+    began = time.process_time()
+    with suppress(ValidationError):
+        gate(start="2000-01-07T18:00:00", rule=rule).window(at("2099-12-31T00:00:00"))
+    assert time.process_time() - began < 2
+
+
 @given(st.datetimes(datetime(2026, 1, 1), datetime(2029, 1, 1), timezones=st.just(UTC)))
 def test_an_answer_holds_for_all_of_its_window(now: datetime) -> None:
     weekends = gate(rule="FREQ=WEEKLY;BYDAY=FR", duration="P2DT15H")
@@ -105,6 +128,15 @@ def test_an_answer_holds_for_all_of_its_window(now: datetime) -> None:
         ("rule", "FREQ=WEEKLY;BYDAY=XX", "is no RRULE"),
         ("rule", "FREQ=WEEKLY;UNTIL=20260101T000000", "is no RRULE"),
         ("rule", "FREQ=WEEKLY;NOTHING=1", "is no RRULE"),
+        ("rule", "FREQ=WEEKLY;BYDAY=FR;BYDAY=SA", "given twice"),
+        ("rule", "FREQ=DAILY;INTERVAL=0", "from 1 to 9999"),
+        ("rule", "FREQ=DAILY;INTERVAL=10000", "from 1 to 9999"),
+        ("rule", "FREQ=DAILY;BYHOUR=1,2,3", "BYHOUR is not taken with FREQ=DAILY"),
+        ("rule", "FREQ=WEEKLY;BYMONTHDAY=1", "BYMONTHDAY is not taken with FREQ=WEEKLY"),
+        ("rule", "FREQ=YEARLY;BYEASTER=0", "BYEASTER is not taken"),
+        ("rule", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "never recurs"),
+        ("rule", "FREQ=DAILY;INTERVAL=7;BYDAY=TU", "never recurs"),  # it starts on a Friday
+        ("rule", "FREQ=WEEKLY;COUNT=0", "never recurs"),
         ("timezone", "Europe/Atlantis", "is no time zone"),
         ("timezone", "../../etc/passwd", "is no time zone"),
         ("start", "2026-01-01T00:00:00+01:00", "without an offset"),
