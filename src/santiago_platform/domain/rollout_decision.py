@@ -166,6 +166,8 @@ def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, 
         step = step.model_copy(update={"done": False, "waits_for": f"proof of its rules: {said}"})
     if step.done and not approved and seen.gate_refusal:  # who promotes was asked already
         step = step.model_copy(update={"done": False, "waits_for": seen.gate_refusal, "needs_somebody": True})
+    if step.done and r.unready_since is not None:  # the next step would give them longer than this one does
+        step = step.model_copy(update={"done": False, "waits_for": "its instances to be ready"})
     if step.done:
         onward = {"step": r.step + 1, "reason": "", "unready_since": None, "needs_somebody": False, "synthetic": False}
         return _enter(r, Phase.STARTING, now, **onward)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from santiago_platform.operations.scale_resources import ScaleRequest, scale_res
 from santiago_platform.ports import Ports
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.reconcilers.schedule import ScheduleReconciler
+from santiago_platform.testing.crashing import Killed, Reaper
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 MIGRATE = Job(name="migrate", when=When.PRE_DEPLOY, command=("./migrate",))
@@ -191,53 +191,11 @@ async def test_a_job_that_never_ends_is_late_and_stopped(platform: FakePlatform)
     assert await platform.jobs.list() == []
 
 
-class Killed(BaseException):
-    """The process ends here: nothing after it runs."""
-
-
-class Reaper:
-    """Stands between the loops and the ports, and kills at the n-th call: before it, or after it took effect."""
-
-    def __init__(self, fatal: int) -> None:
-        self.fatal = fatal
-        self.calls = 0
-
-    def ports(self, ports: Ports) -> Ports:
-        names = ("store", "ship_log", "artifacts", "compute", "jobs", "traffic", "probe", "logs")
-        return replace(ports, **{name: self._wrap(getattr(ports, name)) for name in names})
-
-    def _wrap(self, target: Any) -> Any:
-        reaper = self
-
-        class Proxy:
-            def __getattr__(self, name: str) -> Any:
-                attribute = getattr(target, name)
-                if not inspect.iscoroutinefunction(attribute):
-                    return attribute
-
-                async def call(*args: Any, **kwargs: Any) -> Any:
-                    reaper._step()
-                    value = await attribute(*args, **kwargs)
-                    reaper._step()
-                    return value
-
-                return call
-
-        return Proxy()
-
-    def _step(self) -> None:
-        self.calls += 1
-        if self.calls == self.fatal:
-            raise Killed
-
-
 @pytest.mark.parametrize("failing", ["", "migrate", "check"])
 async def test_a_crash_at_any_call_runs_no_job_twice_and_the_rollout_ends_as_if_nothing_had_happened(
     failing: str,
 ) -> None:
-    fatal = 0
-    while True:
-        fatal += 1
+    for fatal in count():
         platform = FakePlatform()
         first = await deploy(platform)
         platform.artifacts.jobs = (MIGRATE, CHECK)
@@ -260,5 +218,5 @@ async def test_a_crash_at_any_call_runs_no_job_twice_and_the_rollout_ends_as_if_
         assert not await platform.store.read(lambda v: v.job_runs(unfinished=True))
         assert await platform.ship_log.unfinished() == []
         if not killed:
-            assert fatal > 50, "the walk did reach the rollout"
+            assert fatal > 20, "the walk did reach the rollout"
             return

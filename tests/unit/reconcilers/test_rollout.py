@@ -1,10 +1,8 @@
-"""The loop over the in-memory platform: phases, faults, lies, and a crash at every single call."""
+"""The loop over the in-memory platform: phases, faults and lies. Each step of it is walked in test_steps.py."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,12 +17,10 @@ from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.domain.strategy import Strategy
-from santiago_platform.operations.change import close_interrupted
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.operation_view import OperationView
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
-from santiago_platform.ports import Ports
 from santiago_platform.ports.compute import InstanceState
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 
@@ -398,86 +394,3 @@ async def test_settings_that_somebody_broke_do_not_stop_a_rollback() -> None:
     ended = await settle(platform, operation.id)
     assert ended is not None
     assert (ended.state, await live(platform)) == (OperationState.SUCCEEDED, first.version)
-
-
-class Killed(BaseException):
-    """The process ends here: nothing after it runs."""
-
-
-class Reaper:
-    """Stands between the loop and a port, and kills at the n-th call: before it, or after it took effect."""
-
-    def __init__(self, fatal: int) -> None:
-        self.fatal = fatal
-        self.calls = 0
-
-    def wrap(self, target: Any) -> Any:
-        reaper = self
-
-        class Proxy:
-            def __getattr__(self, name: str) -> Any:
-                attribute = getattr(target, name)
-                if not inspect.iscoroutinefunction(attribute):
-                    return attribute
-
-                async def call(*args: Any, **kwargs: Any) -> Any:
-                    reaper.step()
-                    value = await attribute(*args, **kwargs)
-                    reaper.step()
-                    return value
-
-                return call
-
-        return Proxy()
-
-    def step(self) -> None:
-        self.calls += 1
-        if self.calls == self.fatal:
-            raise Killed
-
-    def ports(self, ports: Ports) -> Ports:
-        names = ("store", "ship_log", "artifacts", "compute", "traffic", "probe", "logs")
-        return replace(ports, **{name: self.wrap(getattr(ports, name)) for name in names})
-
-
-@pytest.mark.parametrize("strategy", list(Strategy))
-@pytest.mark.parametrize("broken", [False, True])
-async def test_a_crash_at_any_call_leaves_a_rollout_that_ends_as_if_nothing_had_happened(
-    strategy: Strategy, broken: bool
-) -> None:
-    fatal = 0
-    while True:
-        fatal += 1
-        platform = fake_platform()
-        first = await deploy(platform, "v1", strategy=strategy, replicas=2)
-        if broken:
-            platform.compute.broken[await digest(platform, "v2")] = (InstanceState.FAILED, "exited with code 1")
-        asked = DeployRequest(service="web", environment="production", git_ref="v2", strategy=strategy, replicas=2)
-        reaper = Reaper(fatal)
-        ports = reaper.ports(platform.ports)
-        killed = False
-        try:
-            await deploy_service(ports, ANN, asked)
-            loop = RolloutReconciler(ports)
-            for _ in range(60):
-                await loop.pass_over_all()
-                platform.clock.advance(0.2)
-                platform.traffic.serve(400)
-                await platform.clock.sleep(0)
-        except Killed:
-            killed = True
-        await close_interrupted(platform.ports)
-        await settle(platform)
-        newest = (await platform.store.read(lambda v: v.operations(limit=1)))[0]
-        was_stored = newest.kind == "deploy_service" and newest.id != first.id
-        if was_stored:
-            assert newest.state is (OperationState.FAILED if broken else OperationState.SUCCEEDED)
-        expected = first.version if broken or not was_stored else await live(platform)
-        assert platform.traffic.routes["web", "production"].weights == {expected: 1}
-        assert await live(platform) == expected
-        assert await platform.ship_log.unfinished() == []
-        completed = [e.of for e in platform.ship_log.entries if e.kind is EntryKind.COMPLETED]
-        assert len(completed) == len(set(completed)), "each entry is completed once"
-        if not killed:
-            assert fatal > 50, "the walk did reach the rollout"
-            return
