@@ -60,6 +60,7 @@ async def test_an_older_version_comes_back_out_of_a_running_canary_as_it_was_the
         await told(platform, "deploy", *WHERE, "--replicas", "1", "--wait")
     listed = await told(platform, "versions", *WHERE)
     assert [(v["version"], v["standing"]) for v in listed][2] == (live, "kept")
+    assert f"{live}  " in platform.santiago("versions", *WHERE).stdout
     platform.replace("santiago.yaml", "strategy: blue_green", CANARY)
     platform.set_version("4")
     async with Load(platform.ingress_port, HOST) as tally:

@@ -25,6 +25,8 @@ def _speed(r: Rollout) -> str:
         return f"kept warm until {until:%Y-%m-%d %H:%M:%S}Z" if warm else "which is started first"
     if r.strategy is Strategy.RECREATE:
         return "which is stopped before the new one starts"
+    if r.strategy is Strategy.ROLLING:
+        return "of which one instance runs until the end"
     return "which runs until the end" + (f" and is kept warm for {r.rollback_window_seconds:g} s" if warm else "")
 
 
@@ -38,4 +40,4 @@ def _trial(r: Rollout) -> str:
         return "not rehearsed: the two versions do not run together"
     if not all(v.template.ports for v in (r.old, r.new) if v is not None):
         return "not rehearsed: without ports there is no route"
-    return "it is rehearsed, and proven, before any traffic moves"
+    return "not rehearsed" if r.moved else "it is rehearsed, and proven, before any traffic moves"

@@ -59,6 +59,10 @@ async def manage_operation(
     a gate that does not pass any more),
     PERMISSION_DENIED.
     """
+    if command.to is not None and command.action != "rollback":
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT, f"{command.action} takes no `to`", "action rollback does: it says where to"
+        )
     match command.action:
         case "history":
             authorise(principal, "read_operation")

@@ -51,7 +51,14 @@ class OperationView(Value):
 
 
 def view(snapshot: Snapshot, operation: Operation) -> OperationView:
-    return render(operation, snapshot.rollout_of(operation.id))
+    rollout = snapshot.rollout_of(operation.id)
+    shown = render(operation, rollout)
+    if rollout is None or rollout.old is None or not rollout.phase.finished:
+        return shown
+    deployment = snapshot.deployment(operation.service, operation.environment)
+    pair = (deployment.previous, deployment.live) if deployment else (None, None)
+    still = all(a and b and a.name == b.name for a, b in zip(pair, (rollout.old, rollout.new), strict=True))
+    return shown if still else shown.model_copy(update={"way_back": ""})
 
 
 def render(operation: Operation, rollout: Rollout | None) -> OperationView:

@@ -353,3 +353,10 @@ async def test_the_plan_and_the_operation_say_the_way_back(platform: FakePlatfor
     assert "rehearsed at 2026-" in second.way_back
     assert second.way_back.endswith("when 2 of 2 of its instances were healthy")
     assert (await back(platform)).way_back.endswith("not rehearsed: it is a way back itself")
+    assert (await status(platform, second.id)).way_back == "", "it is not what is live any more"
+
+
+async def test_to_is_for_a_rollback_alone(platform: FakePlatform) -> None:
+    abort = OperationCommand(action="abort", service="web", environment="production", to="0123456789ab")
+    with pytest.raises(PlatformError, match="abort takes no `to`"):
+        await manage_operation(platform.ports, ANN, abort)
