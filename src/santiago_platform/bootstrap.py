@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .adapters.advisors.advisors import WorkspaceAdvisors
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
@@ -136,6 +137,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 approvals=NoApprovals(),
                 webhook=HttpWebhook(layout.root),
                 flags=flags,
+                advisors=WorkspaceAdvisors(),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

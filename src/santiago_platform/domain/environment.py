@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from .budget import AiBudget
 from .canary import Canary
 from .errors import ErrorCode, PlatformError
 from .gates import AnyGate
@@ -166,6 +167,7 @@ class Settings(Value):
     addresses: Addresses = Addresses()
     ingress: Ingress = Ingress()
     flags: FlagSettings = FlagSettings()
+    budget: AiBudget = AiBudget()
 
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""

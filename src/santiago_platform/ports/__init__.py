@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .activation import Activation
+from .advisors import Advisors
 from .approvals import Approvals
 from .artifacts import Artifacts
 from .clock import Clock
@@ -52,10 +53,12 @@ class Ports:
     approvals: Approvals
     webhook: Webhook
     flags: Flags
+    advisors: Advisors
 
 
 __all__ = [
     "Activation",
+    "Advisors",
     "Approvals",
     "Artifacts",
     "Clock",

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol, TypeVar
 
+from ..domain.budget import Charge, Spent
 from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
 from ..domain.flag import FlagFile
@@ -99,6 +100,14 @@ class Snapshot(Protocol):
     def flags(self) -> FlagFile | None:
         """The flags of which the ship's log knows how they came about; None before there were any."""
 
+    def charge(self, charge_id: str) -> Charge | None: ...
+
+    def charges(self, *, day: date | None = None, unsettled: bool | None = None, limit: int = 50) -> Sequence[Charge]:
+        """Of the AI budget's ledger, newest first."""
+
+    def spent(self, day: date) -> Spent:
+        """What all charges of a day amount to, exactly."""
+
 
 class Transaction(Snapshot, Protocol):
     """A snapshot that can be changed. All of a unit is stored, or nothing."""
@@ -141,6 +150,8 @@ class Transaction(Snapshot, Protocol):
 
     def add_attestation(self, attestation: Attestation) -> None:
         """Attestations are never changed: one whose id is there already stays as it is."""
+
+    def save_charge(self, charge: Charge) -> None: ...
 
 
 class Store(Protocol):

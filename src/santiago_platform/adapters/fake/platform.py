@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ...ports import Ports
 from ..system import LoopActivation
+from .advisors import FakeAdvisors
 from .clock import ManualClock
 from .compute import FakeCompute
 from .disk import FakeDisk
@@ -41,6 +42,7 @@ class FakePlatform:
     webhook: FakeWebhook = field(default_factory=FakeWebhook)
 
     flags: FakeFlags = field(default_factory=FakeFlags)
+    advisors: FakeAdvisors = field(default_factory=FakeAdvisors)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -69,4 +71,5 @@ class FakePlatform:
             approvals=self.approvals,
             webhook=self.webhook,
             flags=self.flags,
+            advisors=self.advisors,
         )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from datetime import date
 from typing import TypeVar
 
+from ...domain.budget import Charge, Settlement, Spent
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
@@ -58,6 +60,7 @@ class _Rows:
         self._tokens: dict[str, Token] = {}
         self._attestations: dict[str, Attestation] = {}
         self._flags: FlagFile | None = None
+        self._charges: dict[str, Charge] = {}
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -150,6 +153,20 @@ class _Rows:
     def attestations(self, release: str) -> Sequence[Attestation]:
         return [a for a in self._attestations.values() if a.release == release]
 
+    def charge(self, charge_id: str) -> Charge | None:
+        return self._charges.get(charge_id)
+
+    def charges(self, *, day: date | None = None, unsettled: bool | None = None, limit: int = 50) -> Sequence[Charge]:
+        found = [
+            c
+            for c in self._charges.values()
+            if day in (None, c.day) and unsettled in (None, c.settlement is Settlement.OPEN)
+        ]
+        return found[::-1][:limit]
+
+    def spent(self, day: date) -> Spent:
+        return Spent.of((c.role, c.task, c.tenant, c.amount_usd) for c in self._charges.values() if c.day == day)
+
     def save_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
@@ -226,3 +243,6 @@ class _Rows:
 
     def save_flags(self, file: FlagFile) -> None:
         self._flags = file
+
+    def save_charge(self, charge: Charge) -> None:
+        self._charges[charge.id] = charge

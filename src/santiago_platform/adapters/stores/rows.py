@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from ...domain.budget import NANO, Charge, Settlement, Spent
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
@@ -113,6 +114,19 @@ class Rows:
 
     def flags(self) -> FlagFile | None:
         return self._one(FlagFile, sql.FLAGS, name=FLAGS)
+
+    def charge(self, charge_id: str) -> Charge | None:
+        return self._one(Charge, sql.CHARGE, id=charge_id)
+
+    def charges(self, *, day: date | None = None, unsettled: bool | None = None, limit: int = 50) -> Sequence[Charge]:
+        given = {} if day is None else {"day": day.isoformat()}
+        return self._all(Charge, sql.newest_charges(tuple(given), unsettled), **given, limit=limit)
+
+    def spent(self, day: date) -> Spent:
+        return Spent.of(
+            (role, task, tenant, NANO * amount)
+            for role, task, tenant, amount in self._execute(sql.SPENT, day=day.isoformat())
+        )
 
     def save_operation(self, operation: Operation) -> None:
         self._execute(
@@ -220,6 +234,19 @@ class Rows:
 
     def save_flags(self, file: FlagFile) -> None:
         self._execute(sql.SAVE_FLAGS, name=FLAGS, document=_document(file))
+
+    def save_charge(self, charge: Charge) -> None:
+        self._execute(
+            sql.SAVE_CHARGE,
+            id=charge.id,
+            day=charge.day.isoformat(),
+            role=charge.role,
+            task=charge.task,
+            tenant=charge.tenant,
+            open=charge.settlement is Settlement.OPEN,
+            amount_nano_usd=int(charge.amount_usd / NANO),
+            document=_document(charge),
+        )
 
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))

@@ -72,6 +72,17 @@ job_runs = _table(
 tokens = _table("token", _row_number(), Column("id", String))
 attestations = _table("attestation", _row_number(), Column("id", String), Column("release", String))
 flags = _table("flags", Column("name", String, primary_key=True))
+charges = _table(
+    "charge",
+    _row_number(),
+    Column("id", String),
+    Column("day", String),
+    Column("role", String),
+    Column("task", String),
+    Column("tenant", String),
+    Column("open", Boolean),
+    Column("amount_nano_usd", BigInteger),
+)
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -120,6 +131,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX live_period_of_release ON live_period (release)",
     ),
     ("CREATE TABLE flags (name TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL)",),
+    (
+        """CREATE TABLE charge (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, day TEXT NOT NULL, role TEXT NOT NULL,
+            task TEXT NOT NULL, tenant TEXT NOT NULL, open BOOLEAN NOT NULL, amount_nano_usd BIGINT NOT NULL,
+            document TEXT NOT NULL)""",
+        # All that a day's sum needs: as many rows as a day has calls are summed before each of them.
+        "CREATE INDEX charge_of_day ON charge (day, role, task, tenant, amount_nano_usd)",
+        "CREATE INDEX charge_open ON charge (number) WHERE open = 1",
+    ),
 )
 
 

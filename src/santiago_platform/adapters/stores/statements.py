@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, select, update
+from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, delete, false, func, select, update
 from sqlalchemy.dialects import sqlite
 
 from .schema import (
     attestations,
+    charges,
     deployments,
     flags,
     inbox,
@@ -70,6 +71,15 @@ def newest_job_runs(given: tuple[str, ...], unfinished: bool | None) -> str:
     return f"{_sql(newest)} LIMIT :limit"
 
 
+@cache
+def newest_charges(given: tuple[str, ...], unsettled: bool | None) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way."""
+    flag = charges.c.open
+    wanted = [] if unsettled is None else [flag if unsettled else ~flag]
+    newest = _documents(charges, *given).where(*wanted).order_by(charges.c.number.desc())
+    return f"{_sql(newest)} LIMIT :limit"
+
+
 ROLLOUT = _sql(_documents(rollouts, "id"))
 ROLLOUT_OF = _sql(_documents(rollouts, "operation_id"))
 ACTIVE_ROLLOUT = _sql(_documents(rollouts, "service", "environment").where(rollouts.c.active))
@@ -87,6 +97,12 @@ TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
 ATTESTATIONS = _sql(_documents(attestations, "release").order_by(attestations.c.number))
 FLAGS = _sql(_documents(flags, "name"))
+CHARGE = _sql(_documents(charges, "id"))
+SPENT = _sql(
+    select(charges.c.role, charges.c.task, charges.c.tenant, func.sum(charges.c.amount_nano_usd))
+    .where(charges.c.day == bindparam("day"))
+    .group_by(charges.c.role, charges.c.task, charges.c.tenant)
+)
 
 SAVE_OPERATION = _upsert(operations, "id")
 _ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
@@ -123,3 +139,4 @@ FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
 SAVE_FLAGS = _upsert(flags, "name")
 ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())
+SAVE_CHARGE = _upsert(charges, "id")

@@ -1,0 +1,121 @@
+"""Asks the advisors for a draft, one after the other, within the AI budget; the built-in planner always answers last.
+
+What comes back is data until it is checked: JSON of the wanted schema, and then everything that any caller's request
+has to pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..domain.budget import ZERO, Charge, Price, Settlement
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal
+from ..domain.proposal import Ask, Completion, Draft, Planner, Proposal, Usage
+from ..ports import Ports
+from ..ports.advisors import Advisor, AnswerError, NotBilledError
+from .ai_budget import reserve, settle, spent_today
+
+TRIES = 2  # of one advisor: the second is told what was wrong with the first answer
+
+T = TypeVar("T", bound=BaseModel)
+
+
+async def advise(
+    ports: Ports, principal: Principal, ask: Ask, draft: type[Draft[T]], *, operation: str = ""
+) -> Proposal[T]:
+    """The first draft that holds. Raises the built-in planner's own error where nobody made one."""
+    budget, spent = await spent_today(ports, ports.clock.now())
+    cheap = budget.is_low(spent) or not ask.task.strong
+    tried: list[str] = []
+    cost = ZERO
+    last: PlatformError | None = None
+    for advisor in ports.advisors.order(ask.task):
+        model = advisor.model(ask.task, cheap=cheap)
+        correction = ""
+        for _ in range(TRIES if model else 1):
+            asked = ask.model_copy(update={"correction": correction})
+            try:
+                completion, amount = await _call(ports, principal, advisor, model, asked, operation)
+            except _Failed as failed:
+                cost, last = cost + failed.cost_usd, failed.why
+                tried.append(f"{Planner(advisor=advisor.name, model=model)}: {failed.why.message}")
+                break
+            cost += amount
+            try:
+                checked = draft.model_validate_json(completion.text)
+            except ValidationError as exc:
+                correction = _words(exc)
+                tried.append(f"{Planner(advisor=advisor.name, model=model)}: its answer does not hold: {correction}")
+                continue
+            return Proposal(
+                draft=checked,
+                by=Planner(advisor=advisor.name, model=completion.model),
+                tried=tuple(tried),
+                cost_usd=cost,
+            )
+    raise last or PlatformError(
+        ErrorCode.UNAVAILABLE, "no advisor made a plan of it", "say it by typed arguments", internal="; ".join(tried)
+    )
+
+
+class _Failed(Exception):  # noqa: N818 - not an error of its own: it carries one
+    def __init__(self, why: PlatformError, cost_usd: Decimal) -> None:
+        super().__init__(why.message)
+        self.why = why
+        self.cost_usd = cost_usd
+
+
+async def _call(
+    ports: Ports, principal: Principal, advisor: Advisor, model: str, ask: Ask, operation: str
+) -> tuple[Completion, Decimal]:
+    """One call, charged. Raises _Failed with what it may have cost."""
+    if not model:
+        try:
+            return await advisor.propose(ask, model), ZERO
+        except PlatformError as exc:
+            raise _Failed(exc, ZERO) from exc
+    price = advisor.price(model)
+    try:
+        charge = await reserve(
+            ports, principal, ask, advisor=advisor.name, model=model, price=price, operation=operation
+        )
+    except PlatformError as exc:
+        raise _Failed(exc, ZERO) from exc
+    try:
+        completion = await advisor.propose(ask, model)
+    except NotBilledError as exc:
+        await _settle(ports, charge, Settlement.RELEASED)
+        ports.advisors.report(advisor, exc)
+        raise _Failed(exc, ZERO) from exc
+    except AnswerError as exc:
+        outcome = Settlement.UNKNOWN if exc.usage is None else Settlement.ANSWERED
+        settled = await _settle(ports, charge, outcome, exc.usage, price)
+        ports.advisors.report(advisor, None)  # it is there: what it said is another matter
+        raise _Failed(exc, settled.amount_usd) from exc
+    except PlatformError as exc:
+        settled = await _settle(ports, charge, Settlement.UNKNOWN)
+        ports.advisors.report(advisor, exc)
+        raise _Failed(exc, settled.amount_usd) from exc
+    except BaseException:
+        await _settle(ports, charge, Settlement.UNKNOWN)
+        raise
+    settled = await _settle(ports, charge, Settlement.ANSWERED, completion.usage, price)
+    ports.advisors.report(advisor, None)
+    return completion, settled.amount_usd
+
+
+async def _settle(
+    ports: Ports, charge: Charge, settlement: Settlement, usage: Usage | None = None, price: Price | None = None
+) -> Charge:
+    """Also where whoever asked has gone meanwhile: the ledger is not theirs to leave open."""
+    return await asyncio.shield(settle(ports, charge, settlement, usage, price))
+
+
+def _words(exc: ValidationError) -> str:
+    errors = exc.errors(include_url=False, include_input=False)[:8]
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the answer'}: {e['msg']}" for e in errors)[:2000]

@@ -1,0 +1,94 @@
+"""The ledger of the AI budget: reserved before a call, in the transaction that looks at the limits; settled after."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from ..domain.budget import AiBudget, Charge, Price, Settlement, Spent
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal
+from ..domain.proposal import Ask, Usage
+from ..ports import Ports
+from ..ports.store import Transaction
+
+
+def worst_case(ask: Ask, price: Price) -> Decimal:
+    """In USD: as many prompt tokens as the prompt has bytes, and an answer as long as it may be."""
+    return price.of(Usage(input_tokens=ask.most_prompt_tokens, output_tokens=ask.max_answer_tokens))
+
+
+async def reserve(
+    ports: Ports,
+    principal: Principal,
+    ask: Ask,
+    *,
+    advisor: str,
+    model: str,
+    price: Price | None,
+    operation: str = "",
+) -> Charge:
+    """Charges the worst case of one call. Raises RESOURCE_EXHAUSTED where a limit does not suffice, with nothing
+    charged, and FAILED_PRECONDITION where nobody knows what the model costs."""
+    if price is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"nobody knows what {model} costs, so {advisor} is not asked",
+            "say it under budget.prices in santiago.yaml",
+        )
+    budget, now = ports.workspace.last_good_settings().budget, ports.clock.now()
+    worst = worst_case(ask, price)
+    charge = Charge(
+        id=ports.clock.new_id("ch"),
+        at=now,
+        day=budget.day(now),
+        operation=operation,
+        task=ask.task,
+        principal=principal.name,
+        role=principal.role,
+        tenant=principal.tenant,
+        advisor=advisor,
+        model=model,
+        reserved_usd=worst,
+        amount_usd=worst,
+    )
+
+    def unit(tx: Transaction) -> None:
+        refused = budget.refusal(charge, tx.spent(charge.day))
+        if refused is not None:
+            raise refused
+        tx.save_charge(charge)
+
+    await ports.store.write(unit)
+    return charge
+
+
+async def settle(
+    ports: Ports, charge: Charge, settlement: Settlement, usage: Usage | None = None, price: Price | None = None
+) -> Charge:
+    """The charge as it counts from now on; once."""
+
+    def unit(tx: Transaction) -> Charge:
+        settled = (tx.charge(charge.id) or charge).settled(settlement, usage, price)
+        tx.save_charge(settled)
+        return settled
+
+    return await ports.store.write(unit)
+
+
+async def settle_interrupted(ports: Ports) -> int:
+    """At start: what was under way when the platform ended may have cost all that was reserved. Returns how many."""
+
+    def unit(tx: Transaction) -> int:
+        left = tx.charges(unsettled=True, limit=100_000)
+        for charge in left:
+            tx.save_charge(charge.settled(Settlement.UNKNOWN))
+        return len(left)
+
+    return await ports.store.write(unit)
+
+
+async def spent_today(ports: Ports, now: datetime) -> tuple[AiBudget, Spent]:
+    budget = ports.workspace.last_good_settings().budget
+    day = budget.day(now)
+    return budget, await ports.store.read(lambda view: view.spent(day))
