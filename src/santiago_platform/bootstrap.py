@@ -35,10 +35,11 @@ from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
-from .adapters.not_kept import NoApprovals, NoErrorBudget, NoIncidents
+from .adapters.not_kept import NoErrorBudget, NoIncidents
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
+from .adapters.stores.approvals import StoredApprovals
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
 from .adapters.webhook import HttpWebhook
@@ -134,7 +135,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 evidence=EvidenceFiles(layout.evidence),
                 incidents=NoIncidents(),
                 error_budget=NoErrorBudget(layout.root),
-                approvals=NoApprovals(),
+                approvals=StoredApprovals(store),
                 webhook=HttpWebhook(layout.root),
                 flags=flags,
                 advisors=WorkspaceAdvisors(),

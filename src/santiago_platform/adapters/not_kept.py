@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.gate import Approval, Budget, Incident
+from ..domain.gate import Budget, Incident
 
 
 class NoIncidents:
@@ -29,13 +29,6 @@ class NoErrorBudget:
         if (self._root / "services" / service / "slo.yaml").exists():
             raise _unsupported(f"{service} has an SLO, and its error budget is not kept on this platform yet")
         return None
-
-
-class NoApprovals:
-    """Implements ports.approvals.Approvals."""
-
-    async def of(self, release: str, environment: str, role: str) -> Approval | None:
-        raise _unsupported("approvals are not taken on this platform yet")
 
 
 def _unsupported(what: str) -> PlatformError:

@@ -9,8 +9,10 @@ from pydantic import Field, ValidationError
 
 from .budget import AiBudget
 from .canary import Canary
+from .change_request import ApprovalRule
 from .errors import ErrorCode, PlatformError
 from .gates import AnyGate
+from .gates.approval import ApprovalGate
 from .identity import Name
 from .quantity import ByteQuantity
 from .release import RegistryName
@@ -38,12 +40,19 @@ class ServiceSettings(Value):
 
 
 class Environment(Value):
-    """gates: what a release must pass before it is deployed here, all of them; never asked of a rollback."""
+    """gates: what a release must pass before it is deployed here, all of them; never asked of a rollback.
+    approvals: who has to say yes to a change, and when."""
 
     platform: Annotated[str, Field(pattern="^local$")] = "local"
     defaults: ServiceSettings = ServiceSettings()
     services: dict[Name, ServiceSettings] = {}
     gates: tuple[AnyGate, ...] = ()
+    approvals: ApprovalRule = ApprovalRule()
+
+    @property
+    def asks_somebody(self) -> bool:
+        """Whether a release may have to wait for an approval here."""
+        return self.approvals.required or any(isinstance(gate, ApprovalGate) for gate in self.gates)
 
     def settings(self, service: str) -> ServiceSettings:
         """The service's settings over the environment's defaults over the platform's own."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from .evidence import Inspected
-from .identity import Name
+from .identity import Name, Role
 from .live_period import LivePeriod
 from .release import Release
 from .value import Value
@@ -32,7 +32,7 @@ class Answer(Value):
 
     required: not_applicable does not pass either. exception: it passes although its rule says no, and why that is so;
     whoever shows the answer shows this, loudly. pending: unknown only because it is asked later; it holds nothing up
-    until then.
+    until then. awaits: the role whose approval alone is missing.
     """
 
     gate: str
@@ -43,6 +43,7 @@ class Answer(Value):
     required: bool = False
     exception: str = ""
     pending: bool = False
+    awaits: Role | None = None
 
     @property
     def passes(self) -> bool:

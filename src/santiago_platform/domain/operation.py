@@ -14,16 +14,19 @@ from .value import Value
 
 class OperationState(StrEnum):
     PLANNED = "planned"  # a dry run: what would be done; nothing is stored
+    AWAITING = "awaiting"  # planned, and somebody has to say yes first
     RUNNING = "running"
     SUCCEEDED = "succeeded"  # done, and read back: the proof is MATCH
     UNVERIFIED = "unverified"  # done as far as is known, but it could not be read back
     ROLLED_BACK = "rolled_back"  # undone: the state before it is live again
     FAILED = "failed"
+    REJECTED = "rejected"  # somebody said no; nothing was changed
+    VOID = "void"  # what it was bound to has moved, or nobody answered in time; nothing was changed
 
     @property
     def finished(self) -> bool:
         """What was only planned has not even begun."""
-        return self not in (OperationState.PLANNED, OperationState.RUNNING)
+        return self not in (OperationState.PLANNED, OperationState.AWAITING, OperationState.RUNNING)
 
 
 class Operation(Value):

@@ -21,11 +21,13 @@ CHANGE_ACTIONS = frozenset(
 )
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
 ATTEST_ACTIONS = frozenset({"add_evidence"})
+# The requester's own yes to what needs somebody else's: everybody is told.
+EMERGENCY_ACTIONS = frozenset({"break_glass"})
 OWNER_ACTIONS = frozenset({"choose_registry", "issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {
-    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS,
-    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS | EMERGENCY_ACTIONS,
+    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS | EMERGENCY_ACTIONS,
     Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS,
     Role.QA: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
     Role.PM: READ_ACTIONS | CHANGE_ACTIONS,

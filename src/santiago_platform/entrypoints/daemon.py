@@ -23,6 +23,7 @@ from ..operations.change import close_interrupted, note, note_lost
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
 from ..operations.read_flags import flag_warnings
+from ..reconcilers.change_request import ChangeRequestReconciler
 from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.flag import FlagReconciler
 from ..reconcilers.rollout import RolloutReconciler
@@ -67,6 +68,7 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(DiskReconciler(ports).run(), name="disk"),
                 asyncio.create_task(WatchReconciler(ports).run(), name="watch"),
                 asyncio.create_task(FlagReconciler(ports).run(), name="flags"),
+                asyncio.create_task(ChangeRequestReconciler(ports).run(), name="change requests"),
             ]
             try:
                 await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))

@@ -11,9 +11,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from ..domain.change_request import Decision
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.gate import Answer, Facts, Gate, Outcome, Reply, Unknown, may_pass
+from ..domain.gate import Answer, Approval, Facts, Gate, Outcome, Reply, Unknown, may_pass
 from ..domain.gates.approval import ApprovalGate
 from ..domain.gates.error_budget import ErrorBudgetGate
 from ..domain.gates.evidence import EvidenceGate
@@ -21,7 +22,7 @@ from ..domain.gates.incident import IncidentGate
 from ..domain.gates.promotion import PromotionGate
 from ..domain.gates.signature import SignatureGate
 from ..domain.gates.webhook import WebhookGate
-from ..domain.identity import Name, Principal
+from ..domain.identity import Name, Principal, Role
 from ..domain.live_period import LivePeriod, held, of_release
 from ..domain.operation import Operation
 from ..domain.release import Release
@@ -43,13 +44,14 @@ Fixes = Annotated[str, Field(max_length=64)]
 
 class Subject(Value):
     """What is to be deployed where. release: None while it is not built. version: the name of the release's in the
-    environment, empty until then. fixes: an incident, or empty."""
+    environment, empty until then. fixes: an incident, or empty. decision: of whoever has just approved it."""
 
     service: str
     environment: str
     release: Release | None = None
     version: str = ""
     fixes: str = ""
+    decision: Decision | None = None
 
 
 async def check_gates(ports: Ports, settings: Settings, subject: Subject) -> tuple[Answer, ...]:
@@ -134,12 +136,20 @@ async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> G
 
 
 async def require_gates(
-    ports: Ports, settings: Settings, operation: Operation, release: Release | None, *, version: str = ""
+    ports: Ports,
+    settings: Settings,
+    operation: Operation,
+    release: Release | None,
+    *,
+    version: str = "",
+    may_wait: bool = False,
+    decision: Decision | None = None,
 ) -> Operation:
     """The operation with the answers; exceptions are noted in the ship's log.
 
-    release: None asks only what can be asked before it is built. version: its name in that environment. Raises
-    FAILED_PRECONDITION with each gate that does not pass, and what to do about it.
+    release: None asks only what can be asked before it is built. version: its name in that environment. may_wait: that
+    an approval is missing is no refusal. decision: of whoever has just approved it. Raises FAILED_PRECONDITION with
+    each gate that does not pass, and what to do about it.
     """
     subject = Subject(
         service=operation.service,
@@ -147,9 +157,10 @@ async def require_gates(
         release=release,
         version=version,
         fixes=operation.request.get("fixes", ""),
+        decision=decision,
     )
     answers = await check_gates(ports, settings, subject)
-    held = [answer for answer in answers if not answer.passes and not answer.pending]
+    held = [a for a in answers if not (a.passes or a.pending or (may_wait and a.awaits is not None))]
     if held:
         raise _refusal(subject, held)
     for answer in answers:
@@ -235,9 +246,7 @@ async def _gather(ports: Ports, settings: Settings, subject: Subject, gates: Seq
         facts["periods"] = await ports.store.read(
             lambda view: {name: of_release(view.live_periods(service, name), release.digest) for name in sources}
         )
-        facts["approvals"] = {
-            role: await _known(ports.approvals.of(release.digest, environment, role)) for role in roles
-        }
+        facts["approvals"] = {role: await _approval(ports, subject, release, role) for role in roles}
         replies = await asyncio.gather(*(_known(_ask(ports, subject, release, hook)) for hook in hooks.values()))
         facts["replies"] = dict(zip(hooks, replies, strict=True))
     return Facts(
@@ -250,6 +259,13 @@ async def _gather(ports: Ports, settings: Settings, subject: Subject, gates: Seq
         before=before,
         **facts,
     )
+
+
+async def _approval(ports: Ports, subject: Subject, release: Release, role: Role) -> Approval | Unknown | None:
+    by = subject.decision
+    if by is not None and by.approved and (by.role is role or by.break_glass):
+        return Approval(by=by.by, at=by.at, reason=by.reason)
+    return await _known(ports.approvals.of(release.digest, subject.environment, role))
 
 
 async def _known(asked: Awaitable[T]) -> T | Unknown:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, WithJsonSchema
 
+from ..domain.change_plan import plan_of_flag
+from ..domain.change_request import ChangeRequest, Decision
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.flag import (
@@ -24,13 +26,15 @@ from ..domain.flag import (
     shared,
 )
 from ..domain.identity import Name, Principal
-from ..domain.operation import Operation
+from ..domain.operation import Operation, OperationState
+from ..domain.plan import fingerprint
 from ..domain.policy import authorise
 from ..domain.ramp import LONGEST_RAMP
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import Record, change
+from .change_request import Live, begin_approved, hold, wanted
 from .tenancy import of_all_tenants
 
 KIND = "configure_flag"
@@ -87,10 +91,48 @@ async def configure_flag(ports: Ports, principal: Principal, asked: FlagChange) 
         after = await _after(ports, asked, before)
         _check(asked.flag, file, after)
         operation = _operation(ports, principal, settings, asked, before, after, record)
+        wants = wanted(settings, asked.environment)
+        if wants is not None:
+            return await hold(
+                ports,
+                record,
+                operation,
+                plan=plan_of_flag(asked.flag, asked.environment, before.written(), request),
+                arguments=request,
+                live=_live(before),
+                wanted=wants,
+            )
         await ports.store.write(lambda tx: _store(tx, asked.flag, operation))
         record.continues = True
     ports.activation.activate()
     return await _ended(ports, operation.id)
+
+
+async def start_approved_flag_change(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+    """Makes the flag of it again, and begins where that is still what was approved."""
+    asked = FlagChange.model_validate(request.arguments)
+    settings = ports.workspace.last_good_settings()
+    admit_to_flags(request.requester, KIND, settings)
+    held = await ports.store.read(lambda view: view.operation(request.id))
+    file = await ports.flags.read()
+    before = file.entry(asked.flag)
+    after = await _after(ports, asked, before)
+    _check(asked.flag, file, after)
+    record = Record(held.log_entry if held else 0, request.id)
+    operation = _operation(ports, request.requester, settings, asked, before, after, record)
+    plan = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments)
+
+    def unit(tx: Transaction) -> None:
+        begin_approved(tx, request, decision, plan, _live(before))
+        _store(tx, asked.flag, operation)
+
+    await ports.store.write(unit)
+
+
+def _live(before: FlagEntry) -> Live:
+    """The file is not in the store: whoever has edited it since is found where the change is carried out."""
+    print_of = fingerprint(before.written())
+    return lambda _view: print_of
 
 
 def admit_to_flags(principal: Principal, action: str, settings: Settings) -> None:
@@ -229,7 +271,11 @@ def _operation(
 
 
 def _store(tx: Transaction, flag: str, operation: Operation) -> None:
-    under_way = [o for o in tx.operations(service="", running=True, limit=1000) if o.kind == KIND]
+    under_way = [
+        o
+        for o in tx.operations(service="", running=True, limit=1000)
+        if o.kind == KIND and o.state is OperationState.RUNNING
+    ]
     if any(o.request["flag"] == flag for o in under_way):
         raise PlatformError(
             ErrorCode.CONFLICT, f"another change of the flag {flag} is under way", "it is a matter of a moment"

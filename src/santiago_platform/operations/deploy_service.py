@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ..domain.canary import Canary
+from ..domain.change_plan import plan_of_rollout
+from ..domain.change_request import ChangeRequest
+from ..domain.change_request import Decision as Approved
 from ..domain.deployment import Deployment, Version
 from ..domain.environment import ServiceSettings, Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
+from ..domain.plan import Plan
 from ..domain.release import Release
 from ..domain.rollout import Rollout
 from ..domain.rollout_decision import begin
@@ -21,8 +25,10 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import change
+from .change_request import begin_approved, hold, live_of, wanted
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render
+from .operation_view import view as view_of
 from .release_service import template_of
 from .tenancy import admit, require_disk, require_quota, require_service
 
@@ -58,16 +64,63 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     container can run here).
     """
     if request.dry_run:
-        return render(*await _plan(ports, principal, request, operation_id="dry-run", log_entry=0))
+        operation, rollout = await _plan(ports, principal, request, operation_id="dry-run", log_entry=0)
+        return render(operation, rollout, await _described(ports, rollout) if rollout.new else None)
     subject = f"{request.service}/{request.environment}"
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, "deploy_service", subject, asked) as record:
         operation, rollout = await _plan(ports, principal, request, operation_id=record.operation, log_entry=record.seq)
         settings = ports.workspace.settings()
+        wants = wanted(settings, request.environment, operation.gates)
+        if wants is not None:
+            operation = await hold(
+                ports,
+                record,
+                operation,
+                plan=await _described(ports, rollout),
+                arguments=_exact(request, rollout),
+                live=live_of(request.service, request.environment),
+                wanted=wants,
+                release=rollout.new.template.release if rollout.new else "",
+            )
+            return await ports.store.read(lambda view: view_of(view, operation))
         operation, rollout = await ports.store.write(lambda tx: _start(tx, settings, operation, rollout))
         record.continues = True
     ports.activation.activate()
     return render(operation, rollout)
+
+
+async def start_approved_deploy(ports: Ports, request: ChangeRequest, decision: Approved) -> None:
+    """Plans it again as whoever asked, and begins it where that is still what was approved."""
+    asked = DeployRequest.model_validate(request.arguments)
+    held = await ports.store.read(lambda view: view.operation(request.id))
+    entry = held.log_entry if held else 0
+    operation, rollout = await _plan(
+        ports, request.requester, asked, operation_id=request.id, log_entry=entry, decision=decision
+    )
+    settings = ports.workspace.settings()
+    plan, live = await _described(ports, rollout), live_of(request.service, request.environment)
+
+    def unit(tx: Transaction) -> None:
+        begin_approved(tx, request, decision, plan, live)
+        _start(tx, settings, operation, rollout)
+
+    await ports.store.write(unit)
+
+
+async def _described(ports: Ports, rollout: Rollout) -> Plan:
+    assert rollout.new is not None  # noqa: S101 - the callers have looked
+    release = await ports.artifacts.get(rollout.new.template.release)
+    return plan_of_rollout(rollout, release.commit)
+
+
+def _exact(request: DeployRequest, rollout: Rollout) -> dict[str, Any]:
+    """What was asked for, with the release that it has come to."""
+    assert rollout.new is not None  # noqa: S101 - what waits for somebody was built before
+    named = request.model_copy(
+        update={"git_ref": None, "from_environment": None, "release": rollout.new.template.release}
+    )
+    return named.model_dump(mode="json", exclude_defaults=True)
 
 
 def _start(tx: Transaction, settings: Settings, operation: Operation, rollout: Rollout) -> tuple[Operation, Rollout]:
@@ -89,8 +142,15 @@ def _start(tx: Transaction, settings: Settings, operation: Operation, rollout: R
 
 
 async def _plan(
-    ports: Ports, principal: Principal, request: DeployRequest, *, operation_id: str, log_entry: int
+    ports: Ports,
+    principal: Principal,
+    request: DeployRequest,
+    *,
+    operation_id: str,
+    log_entry: int,
+    decision: Approved | None = None,
 ) -> tuple[Operation, Rollout]:
+    """decision: of whoever has approved it."""
     settings = ports.workspace.settings()
     admit(principal, "deploy_service", settings)
     await require_service(ports, principal, settings, request.service)
@@ -108,6 +168,10 @@ async def _plan(
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     replicas = request.replicas or service_settings.replicas or 1
     commit, version = await _what(ports, request, replicas)
+    if commit is not None and not request.dry_run and environment.asks_somebody:
+        # Who approves it approves exactly this release.
+        built = await ports.artifacts.build(request.service, commit)
+        version = await version_of(ports, built.digest, request.service, request.environment, replicas)
     release = await _built(ports, request.service, commit, version)
     known = template_of(ports, release, request.environment).version if release else ""
     by_canary = service_settings.strategy is Strategy.CANARY
@@ -149,7 +213,8 @@ async def _plan(
             fixes=request.fixes or "",
         )
         return operation.model_copy(update={"gates": await check_gates(ports, settings, subject)}), rollout
-    return await require_gates(ports, settings, operation, release, version=known), rollout
+    asked = await require_gates(ports, settings, operation, release, version=known, may_wait=True, decision=decision)
+    return asked, rollout
 
 
 def _rollout(

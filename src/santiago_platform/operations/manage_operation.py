@@ -20,6 +20,7 @@ from .change import Record, change
 from .check_gates import require_gates_still
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import FlagChange, configure_flag
+from .decide_change import PlanHash, Word, decide_change
 from .operation_view import OperationView, view
 from .rollback_service import roll_back
 from .tenancy import admit, of_all_tenants, require_service
@@ -31,10 +32,11 @@ class OperationCommand(Value):
     """operation: its id; or service and environment, whose newest operation is meant.
 
     to: of rollback, a version that was live there, or its release by 12 or more hex digits; None means the one before.
-    timeout_seconds: of wait. limit: of history. reason: goes to the ship's log.
+    approve, reject: of what waits for somebody. plan: the hash of the plan that was seen. break_glass: the requester's
+    own approval, in an emergency. timeout_seconds: of wait. limit: of history. reason: goes to the ship's log.
     """
 
-    action: Literal["status", "wait", "promote", "abort", "rollback", "history"]
+    action: Literal["status", "wait", "promote", "abort", "rollback", "history", "approve", "reject"]
     operation: Annotated[str, Field(max_length=64)] | None = None
     service: Name | None = None
     environment: Name | None = None
@@ -42,6 +44,8 @@ class OperationCommand(Value):
     reason: Annotated[str, Field(max_length=500)] = ""
     timeout_seconds: Annotated[float, Field(ge=0, le=600)] = 60
     limit: Annotated[int, Field(ge=1, le=50)] = 20
+    plan: PlanHash | None = None
+    break_glass: bool = False
 
 
 class OperationsView(Value):
@@ -55,9 +59,8 @@ async def manage_operation(
 ) -> OperationsView:
     """Does `command`. report(progress, message) is called at each step that a wait sees.
 
-    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort or to go back to;
-    a gate that does not pass any more),
-    PERMISSION_DENIED.
+    Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (nothing to promote, to abort, to approve or to go back to;
+    a gate that does not pass any more; what was approved has moved), PERMISSION_DENIED.
     """
     if command.to is not None and command.action != "rollback":
         raise PlatformError(
@@ -78,6 +81,16 @@ async def manage_operation(
             return await _wait(ports, operation.id, command.timeout_seconds, report)
         case "promote" | "abort" | "rollback":
             return await _tell(ports, principal, command)
+        case "approve" | "reject":
+            operation = await _find(ports, principal, command)
+            answer = Word(
+                operation=operation.id,
+                approved=command.action == "approve",
+                plan=command.plan,
+                reason=command.reason,
+                break_glass=command.break_glass,
+            )
+            return await _answer(ports, await decide_change(ports, principal, answer))
 
 
 async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
@@ -216,7 +229,7 @@ async def _wait(ports: Ports, operation_id: str, timeout_seconds: float, report:
     told = ""
     while True:
         operation = await ports.store.read(lambda v: v.operation(operation_id))
-        if operation is None or (operation.state is not OperationState.RUNNING and operation.logged):
+        if operation is None or operation.state is OperationState.AWAITING or operation.logged:
             break
         words = f"{operation.phase}, {operation.reason}" if operation.phase == Phase.ANALYSING else operation.phase
         if report is not None and words != told:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from ..domain.change_request import Wants
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
+from ..domain.plan import Plan
 from ..domain.proof import Verdict
 from ..domain.rollout import Rollout
 from ..domain.value import Value
@@ -25,7 +27,8 @@ class ProofView(Value):
 
 class OperationView(Value):
     """next: what the caller may do now. detail: the last log lines of what failed (untrusted text).
-    gates: what each answered. way_back: where to, how fast, and whether it was rehearsed.
+    gates: what each answered. way_back: where to, how fast, and whether it was rehearsed. plan: of what waits for
+    somebody: what it changes, and the hash to name.
     """
 
     id: str
@@ -43,6 +46,7 @@ class OperationView(Value):
     detail: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
     way_back: str = ""
+    plan: tuple[str, ...] = ()
     proof: ProofView | None = None
     started_at: datetime
     finished_at: datetime | None = None
@@ -52,7 +56,8 @@ class OperationView(Value):
 
 def view(snapshot: Snapshot, operation: Operation) -> OperationView:
     rollout = snapshot.rollout_of(operation.id)
-    shown = render(operation, rollout)
+    waited = snapshot.change_request(operation.id) if operation.state in _PLANNED else None
+    shown = render(operation, rollout, waited.plan if waited else None)
     if rollout is None or rollout.old is None or not rollout.phase.finished:
         return shown
     deployment = snapshot.deployment(operation.service, operation.environment)
@@ -61,7 +66,10 @@ def view(snapshot: Snapshot, operation: Operation) -> OperationView:
     return shown if still else shown.model_copy(update={"way_back": ""})
 
 
-def render(operation: Operation, rollout: Rollout | None) -> OperationView:
+_PLANNED = (OperationState.AWAITING, OperationState.REJECTED, OperationState.VOID)
+
+
+def render(operation: Operation, rollout: Rollout | None, plan: Plan | None = None) -> OperationView:
     proof = operation.proof
     seconds = (operation.finished_at - operation.created_at).total_seconds() if operation.finished_at else None
     return OperationView(
@@ -79,7 +87,8 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
         reason=operation.reason[:2000],
         detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
         gates=tuple(str(answer)[:400] for answer in operation.gates),
-        way_back=way_back(rollout) if rollout else "",
+        way_back=way_back(rollout) if rollout else plan.way_back if plan else "",
+        plan=_lines(plan) if plan else (),
         proof=ProofView(
             verdict=proof.verdict,
             evidence=(
@@ -101,12 +110,20 @@ def render(operation: Operation, rollout: Rollout | None) -> OperationView:
     )
 
 
+def _lines(plan: Plan) -> tuple[str, ...]:
+    told = {"risk": plan.risk, "cost": plan.cost, "hash": plan.hash}
+    return (*plan.changes, *(f"{name}: {words}" for name, words in told.items() if words))
+
+
 def _next(operation: Operation, rollout: Rollout | None) -> str:
     if operation.state is OperationState.PLANNED:
         held = [a for a in operation.gates if not a.passes and not a.pending]
         if held:
             return "it would be refused: " + "; ".join(f"{a.gate}: {a.hint or a.reason}" for a in held)[:2000]
         return "the same call without dry_run does it"
+    if operation.state is OperationState.AWAITING:
+        who = "you" if operation.phase == Wants.CONFIRMATION else "somebody who may"
+        return f"manage_operation with action approve or reject, by {who}; the plan's hash says which plan was seen"
     if operation.state is OperationState.RUNNING:
         if rollout is not None and rollout.phase is Phase.HOLDING:
             return "ready and held: manage_operation with action promote or abort"

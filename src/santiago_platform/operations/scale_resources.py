@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..domain.change_plan import plan_of_rollout
+from ..domain.change_request import ChangeRequest, Decision
 from ..domain.deployment import Deployment
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
@@ -19,6 +21,7 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
 from .change import Record, change
+from .change_request import Wanted, begin_approved, hold, live_of, wanted
 from .operation_view import OperationView, view
 from .tenancy import admit, require_quota, require_service
 
@@ -44,10 +47,55 @@ async def scale_resources(ports: Ports, principal: Principal, request: ScaleRequ
         settings = ports.workspace.settings()
         admit(principal, "scale_resources", settings)
         await require_service(ports, principal, settings, request.service)
+        wants = wanted(settings, request.environment)
+        if wants is not None:
+            return await _hold(ports, principal, request, record, wants)
         operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
     ports.activation.activate()
 
     return await ports.store.read(lambda v: view(v, v.operation(operation_id)))  # type: ignore[arg-type]
+
+
+async def _hold(
+    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, wants: Wanted
+) -> OperationView:
+    deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
+    operation, started = _start(ports, principal, request, record, _with_a_live_version(deployment, request))
+    held = await hold(
+        ports,
+        record,
+        operation,
+        plan=plan_of_rollout(started),
+        arguments=request.model_dump(mode="json", exclude_defaults=True),
+        live=live_of(request.service, request.environment),
+        wanted=wants,
+    )
+    return await ports.store.read(lambda v: view(v, held))
+
+
+async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+    """Raises UNAVAILABLE while a rollout is under way: approve it again when that has ended."""
+    asked = ScaleRequest.model_validate(request.arguments)
+    settings = ports.workspace.settings()
+    admit(request.requester, "scale_resources", settings)
+    held = await ports.store.read(lambda view: view.operation(request.id))
+    record = Record(held.log_entry if held else 0, request.id)
+
+    def unit(tx: Transaction) -> None:
+        active = tx.active_rollout(asked.service, asked.environment)
+        if active is not None:
+            raise PlatformError(
+                ErrorCode.UNAVAILABLE,
+                f"operation {active.operation_id} is rolling out {asked.service}/{asked.environment} now",
+                "approve this one again when that one has ended",
+                retry_after=10,
+            )
+        deployment = _with_a_live_version(tx.deployment(asked.service, asked.environment), asked)
+        _, started = _start(ports, request.requester, asked, record, deployment)
+        begin_approved(tx, request, decision, plan_of_rollout(started), live_of(asked.service, asked.environment))
+        _scale(ports, request.requester, asked, record, settings, tx)
+
+    await ports.store.write(unit)
 
 
 def _scale(
@@ -58,19 +106,23 @@ def _scale(
         require_quota(tx, settings, _scaled(rollout, request.replicas))
         _tell(ports, principal, request, record, rollout, tx)
         return rollout.operation_id
-    deployment = tx.deployment(request.service, request.environment)
-    if deployment is None or deployment.live is None:
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION,
-            f"nothing of {request.service} is live in {request.environment}: there is nothing to scale",
-            "deploy_service takes replicas too",
-        )
+    deployment = _with_a_live_version(tx.deployment(request.service, request.environment), request)
     operation, started = _start(ports, principal, request, record, deployment)
     require_quota(tx, settings, started)
     tx.add_rollout(started)
     tx.save_operation(operation)
     record.continues = True
     return operation.id
+
+
+def _with_a_live_version(deployment: Deployment | None, request: ScaleRequest) -> Deployment:
+    if deployment is None or deployment.live is None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"nothing of {request.service} is live in {request.environment}: there is nothing to scale",
+            "deploy_service takes replicas too",
+        )
+    return deployment
 
 
 def _scaled(rollout: Rollout, replicas: int) -> Rollout:

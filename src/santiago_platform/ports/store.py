@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Protocol, TypeVar
 
 from ..domain.budget import Charge, Spent
+from ..domain.change_request import ChangeRequest
 from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
 from ..domain.flag import FlagFile
@@ -54,7 +55,8 @@ class Snapshot(Protocol):
         unlogged: bool | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
-        """Newest first. unlogged: finished, and its log entry not completed yet."""
+        """Newest first. running: not ended yet, those that wait for somebody included. unlogged: finished, and its log
+        entry not completed yet."""
 
     def rollout(self, rollout_id: str) -> Rollout | None: ...
 
@@ -99,6 +101,18 @@ class Snapshot(Protocol):
 
     def flags(self) -> FlagFile | None:
         """The flags of which the ship's log knows how they came about; None before there were any."""
+
+    def change_request(self, operation_id: str) -> ChangeRequest | None: ...
+
+    def change_requests(
+        self,
+        *,
+        open: bool | None = None,
+        release: str | None = None,
+        environment: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[ChangeRequest]:
+        """Newest first. open: nobody has decided it yet, and nothing has ended it."""
 
     def charge(self, charge_id: str) -> Charge | None: ...
 
@@ -150,6 +164,8 @@ class Transaction(Snapshot, Protocol):
 
     def add_attestation(self, attestation: Attestation) -> None:
         """Attestations are never changed: one whose id is there already stays as it is."""
+
+    def save_change_request(self, request: ChangeRequest) -> None: ...
 
     def save_charge(self, charge: Charge) -> None: ...
 

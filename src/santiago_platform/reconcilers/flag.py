@@ -158,4 +158,4 @@ class FlagReconciler:
 def _running(view: Snapshot) -> list[Operation]:
     """Oldest first."""
     found = view.operations(service="", running=True, limit=1000)
-    return [operation for operation in reversed(found) if operation.kind == KIND]
+    return [o for o in reversed(found) if o.kind == KIND and o.state is OperationState.RUNNING]

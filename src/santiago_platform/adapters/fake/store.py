@@ -6,6 +6,7 @@ from datetime import date
 from typing import TypeVar
 
 from ...domain.budget import Charge, Settlement, Spent
+from ...domain.change_request import ChangeRequest
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
@@ -13,7 +14,7 @@ from ...domain.flag import FlagFile
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
-from ...domain.operation import Operation, OperationState
+from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
 from ...ports.store import Snapshot, Step, Transaction
 
@@ -60,6 +61,7 @@ class _Rows:
         self._tokens: dict[str, Token] = {}
         self._attestations: dict[str, Attestation] = {}
         self._flags: FlagFile | None = None
+        self._change_requests: dict[str, ChangeRequest] = {}
         self._charges: dict[str, Charge] = {}
 
     def copy(self) -> _Rows:
@@ -86,7 +88,7 @@ class _Rows:
             if tenant in (None, o.of_tenant)
             and service in (None, o.service)
             and environment in (None, o.environment)
-            and running in (None, o.state is OperationState.RUNNING)
+            and running in (None, not o.state.finished)
             and unlogged in (None, o.state.finished and not o.logged)
         ]
         return sorted(found, key=lambda o: o.created_at)[::-1][:limit]
@@ -152,6 +154,24 @@ class _Rows:
 
     def attestations(self, release: str) -> Sequence[Attestation]:
         return [a for a in self._attestations.values() if a.release == release]
+
+    def change_request(self, operation_id: str) -> ChangeRequest | None:
+        return self._change_requests.get(operation_id)
+
+    def change_requests(
+        self,
+        *,
+        open: bool | None = None,
+        release: str | None = None,
+        environment: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[ChangeRequest]:
+        found = [
+            r
+            for r in self._change_requests.values()
+            if open in (None, r.is_open) and release in (None, r.release) and environment in (None, r.environment)
+        ]
+        return found[::-1][:limit]
 
     def charge(self, charge_id: str) -> Charge | None:
         return self._charges.get(charge_id)
@@ -243,6 +263,9 @@ class _Rows:
 
     def save_flags(self, file: FlagFile) -> None:
         self._flags = file
+
+    def save_change_request(self, request: ChangeRequest) -> None:
+        self._change_requests[request.id] = request
 
     def save_charge(self, charge: Charge) -> None:
         self._charges[charge.id] = charge

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ...domain.budget import NANO, Charge, Settlement, Spent
+from ...domain.change_request import ChangeRequest
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
@@ -20,7 +21,7 @@ from ...domain.flag import FlagFile
 from ...domain.identity import Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
-from ...domain.operation import Operation, OperationState
+from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
 from ...domain.value import Value
 from ...ports.store import Step
@@ -115,6 +116,21 @@ class Rows:
     def flags(self) -> FlagFile | None:
         return self._one(FlagFile, sql.FLAGS, name=FLAGS)
 
+    def change_request(self, operation_id: str) -> ChangeRequest | None:
+        return self._one(ChangeRequest, sql.CHANGE_REQUEST, id=operation_id)
+
+    def change_requests(
+        self,
+        *,
+        open: bool | None = None,
+        release: str | None = None,
+        environment: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[ChangeRequest]:
+        named = {"release": release, "environment": environment}
+        given = {name: value for name, value in named.items() if value is not None}
+        return self._all(ChangeRequest, sql.newest_change_requests(tuple(given), open), **given, limit=limit)
+
     def charge(self, charge_id: str) -> Charge | None:
         return self._one(Charge, sql.CHARGE, id=charge_id)
 
@@ -135,7 +151,7 @@ class Rows:
             tenant=operation.of_tenant,
             service=operation.service,
             environment=operation.environment,
-            running=operation.state is OperationState.RUNNING,
+            running=not operation.state.finished,
             unlogged=operation.state.finished and not operation.logged,
             created_at_us=(operation.created_at - _EPOCH) // timedelta(microseconds=1),
             document=_document(operation),
@@ -234,6 +250,16 @@ class Rows:
 
     def save_flags(self, file: FlagFile) -> None:
         self._execute(sql.SAVE_FLAGS, name=FLAGS, document=_document(file))
+
+    def save_change_request(self, request: ChangeRequest) -> None:
+        self._execute(
+            sql.SAVE_CHANGE_REQUEST,
+            id=request.id,
+            release=request.release,
+            environment=request.environment,
+            open=request.is_open,
+            document=_document(request),
+        )
 
     def save_charge(self, charge: Charge) -> None:
         self._execute(

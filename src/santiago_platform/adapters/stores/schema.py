@@ -72,6 +72,14 @@ job_runs = _table(
 tokens = _table("token", _row_number(), Column("id", String))
 attestations = _table("attestation", _row_number(), Column("id", String), Column("release", String))
 flags = _table("flags", Column("name", String, primary_key=True))
+change_requests = _table(
+    "change_request",
+    _row_number(),
+    Column("id", String),
+    Column("release", String),
+    Column("environment", String),
+    Column("open", Boolean),
+)
 charges = _table(
     "charge",
     _row_number(),
@@ -139,6 +147,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # All that a day's sum needs: as many rows as a day has calls are summed before each of them.
         "CREATE INDEX charge_of_day ON charge (day, role, task, tenant, amount_nano_usd)",
         "CREATE INDEX charge_open ON charge (number) WHERE open = 1",
+    ),
+    (
+        """CREATE TABLE change_request (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, release TEXT NOT NULL, environment TEXT NOT NULL,
+            open BOOLEAN NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX change_request_of_release ON change_request (release, environment, number)",
+        "CREATE INDEX change_request_open ON change_request (number) WHERE open = 1",
     ),
 )
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import sqlite
 
 from .schema import (
     attestations,
+    change_requests,
     charges,
     deployments,
     flags,
@@ -72,6 +73,15 @@ def newest_job_runs(given: tuple[str, ...], unfinished: bool | None) -> str:
 
 
 @cache
+def newest_change_requests(given: tuple[str, ...], open: bool | None) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way."""
+    flag = change_requests.c.open
+    wanted = [] if open is None else [flag if open else ~flag]
+    newest = _documents(change_requests, *given).where(*wanted).order_by(change_requests.c.number.desc())
+    return f"{_sql(newest)} LIMIT :limit"
+
+
+@cache
 def newest_charges(given: tuple[str, ...], unsettled: bool | None) -> str:
     """Newest first, at most `limit`. given: columns that are compared; None: either way."""
     flag = charges.c.open
@@ -97,6 +107,7 @@ TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
 ATTESTATIONS = _sql(_documents(attestations, "release").order_by(attestations.c.number))
 FLAGS = _sql(_documents(flags, "name"))
+CHANGE_REQUEST = _sql(_documents(change_requests, "id"))
 CHARGE = _sql(_documents(charges, "id"))
 SPENT = _sql(
     select(charges.c.role, charges.c.task, charges.c.tenant, func.sum(charges.c.amount_nano_usd))
@@ -139,4 +150,5 @@ FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
 SAVE_FLAGS = _upsert(flags, "name")
 ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())
+SAVE_CHANGE_REQUEST = _upsert(change_requests, "id")
 SAVE_CHARGE = _upsert(charges, "id")

@@ -18,7 +18,7 @@ class ApprovalGate(Gate):
         approval = facts.approvals.get(self.role)
         waits = f"it waits for approval by role {self.role}"
         if approval is None:
-            return self.says(Outcome.UNKNOWN, waits, f"ask role {self.role}")
+            return self.says(Outcome.UNKNOWN, waits, f"ask role {self.role}").model_copy(update={"awaits": self.role})
         if isinstance(approval, Unknown):
             return self.says(Outcome.UNKNOWN, f"{waits}; {approval.reason}", "leave the gate out until they are taken")
         said = f"approved by {approval.by} at {approval.at:%Y-%m-%d %H:%M:%S}Z"

@@ -19,7 +19,7 @@ GOOD_ENDS = ("succeeded", "running")  # running: it is held, as was asked for
 
 
 def register(app: typer.Typer) -> None:
-    for command in (release, deploy, promote, abort, rollback, versions, scale, logs):
+    for command in (release, deploy, promote, abort, approve, reject, rollback, versions, scale, logs):
         app.command()(command)
 
 
@@ -150,6 +150,44 @@ def abort(
 ) -> None:
     """Take back a rollout that is under way."""
     _tell("abort", service, environment, reason, wait=wait, as_json=as_json)
+
+
+Operation = Annotated[str, typer.Argument(help="Its id, as status and history show it.")]
+Seen = Annotated[str | None, typer.Option("--plan", help="The hash of the plan that you have seen.")]
+
+
+def approve(
+    operation: Operation,
+    plan: Seen = None,
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="Your own change, in an emergency: everybody is told.")
+    ] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say yes to a change that waits for it: exactly the plan that it shows begins."""
+    _decide("approve", operation, wait=wait, as_json=as_json, plan=plan, reason=reason, break_glass=break_glass)
+
+
+def reject(
+    operation: Operation,
+    reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say no to a change that waits, or withdraw your own: nothing is changed."""
+    _decide("reject", operation, wait=False, as_json=as_json, reason=reason)
+
+
+def _decide(action: str, operation: str, *, wait: bool, as_json: bool, **words: Any) -> None:
+    console.as_json = as_json
+    asked = daemon()
+    given = {name: value for name, value in words.items() if value}
+    answer = asked.tool("manage_operation", action=action, operation=operation, **given)["operations"][0]
+    if action == "reject":
+        console.answer(answer) if as_json else console.say(f"{answer['id']} {answer['state']}: {answer['reason']}")
+        return
+    _answer(asked, answer, wait=wait, as_json=as_json)
 
 
 def scale(

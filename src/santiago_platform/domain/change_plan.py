@@ -1,0 +1,80 @@
+"""What a change does in words: the plan of each kind of change. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .plan import Plan, exactly
+from .rollout import Rollout
+from .strategy import Strategy
+from .way_back import way_back
+
+
+def plan_of_rollout(rollout: Rollout, commit: str | None = None) -> Plan:
+    """Of a deployment or of a change of the number of replicas. The new version is known."""
+    new, old = rollout.new, rollout.old
+    assert new is not None  # noqa: S101 - nobody approves what is not built
+    where = f"{rollout.service}/{rollout.environment}"
+    changes = [f"{where}: {'the first version' if old is None else f'version {old.name}'} -> version {new.name}"]
+    if rollout.unchanged:
+        changes = [f"{where}: version {new.name} stays"]
+    else:
+        changes.append(f"release {new.template.release}" + (f", commit {commit}" if commit else ""))
+        if old is not None:
+            changes += _variables(dict(old.template.variables), dict(new.template.variables))
+        changes.append(_by_strategy(rollout))
+        changes += [f"job {job.name} ({job.when})" for job in new.jobs if rollout.runs_jobs]
+    before = old.replicas if old is not None else 0
+    changes.append(f"{before} -> {rollout.replicas} replicas" if before != rollout.replicas else f"{before} replicas")
+    return Plan(
+        changes=tuple(changes),
+        way_back=way_back(rollout) or f"scale back to {before} replicas",
+        risk="some requests fail between the stop and the start" if rollout.strategy is Strategy.RECREATE else "",
+        exact=exactly(
+            {
+                "target": [rollout.service, rollout.environment, rollout.tenant],
+                "version": new.name,
+                "release": new.template.release,
+                "jobs": [job.model_dump(mode="json") for job in new.jobs],
+                "replicas": rollout.replicas,
+                "strategy": rollout.strategy,
+                "canary": rollout.canary.model_dump(mode="json") if rollout.canary else None,
+                "hold": rollout.hold,
+                "seconds": [
+                    rollout.ready_timeout_seconds,
+                    rollout.drain_timeout_seconds,
+                    rollout.rollback_window_seconds,
+                    rollout.watch_seconds,
+                ],
+            }
+        ),
+    )
+
+
+def _by_strategy(rollout: Rollout) -> str:
+    if rollout.canary is None:
+        return f"by {rollout.strategy}" + (", held before traffic moves" if rollout.hold else "")
+    return "by canary: " + ", ".join(f"{step.weight}%" for step in rollout.canary.steps) + ", judged"
+
+
+def _variables(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Names alone: a value may be what nobody else should read."""
+    words = [("added", new.keys() - old.keys()), ("removed", old.keys() - new.keys())]
+    words.append(("changed", {name for name in old.keys() & new.keys() if old[name] != new[name]}))
+    return [f"variables {word}: {', '.join(sorted(names))}" for word, names in words if names]
+
+
+def plan_of_flag(flag: str, environment: str | None, before: Mapping[str, Any], asked: Mapping[str, Any]) -> Plan:
+    """asked: what the flag is to be made of `before` by; with a ramp in it, the outcome depends on when it begins."""
+    where = f" in {environment}" if environment else ""
+    said = {name: value for name, value in asked.items() if name not in ("flag", "environment", "reason")}
+    return Plan(
+        changes=(
+            f"flag {flag}{where}: {json.dumps(said, ensure_ascii=False, default=str)}",
+            f"it is now {json.dumps(before, ensure_ascii=False)}" if before else "it is a new one",
+        ),
+        way_back="action rollback makes it as it was before",
+        exact=exactly({"flag": flag, "environment": environment, "asked": said, "before": before}),
+    )

@@ -1,0 +1,137 @@
+"""A change request: a planned change that waits for somebody's word. Pure.
+
+It is bound to the hash of its plan and to the fingerprint of what was live when it was planned: when either has moved,
+it is void, and nobody's yes to the old one counts for the new one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .errors import ErrorCode, PlatformError
+from .identity import Name, Principal, Role
+from .plan import Plan
+from .value import Value
+
+
+class Wants(StrEnum):
+    CONFIRMATION = "confirmation"  # of the requester: a plan that was made of words
+    APPROVAL = "approval"  # of somebody else
+
+
+class ApprovalRule(Value):
+    """Who lets a change of an environment through. required: every change needs it, whatever the policy says.
+
+    by: roles that may. expires_seconds: how long a request waits.
+    """
+
+    required: bool = False
+    by: Annotated[tuple[Role, ...], Field(min_length=1)] = (Role.OWNER, Role.PLATFORM)
+    expires_seconds: Annotated[float, Field(ge=60, le=30 * 86400)] = 86400.0
+
+
+class Decision(Value):
+    """A person's word. break_glass: the requester's own, in an emergency, with a reason."""
+
+    approved: bool
+    by: Name
+    role: Role
+    at: datetime
+    reason: str = ""
+    break_glass: bool = False
+
+
+class ChangeRequest(Value):
+    """id: of its operation. kind: the operation that carries it out. arguments: typed, with what was resolved.
+
+    live: fingerprint of what was live when it was planned. release: a digest, where it is about one.
+    why: what made it wait. approvers: roles, one of which suffices. decision: None while it waits.
+    """
+
+    id: str
+    kind: str
+    requester: Principal
+    arguments: dict[str, Any]
+    service: str
+    environment: str
+    tenant: Name
+    plan: Plan
+    live: str
+    release: str = ""
+    wants: Wants
+    why: str = ""
+    approvers: tuple[Role, ...] = ()
+    asked_at: datetime
+    expires_at: datetime
+    decision: Decision | None = None
+    ended: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.decision is None and not self.ended
+
+    def require_open(self, now: datetime) -> None:
+        """Raises FAILED_PRECONDITION where it was decided, is void or has expired."""
+        if self.decision is not None:
+            said = "approved" if self.decision.approved else "rejected"
+            raise _closed(self, f"was {said} by {self.decision.by}")
+        if self.ended:
+            raise _closed(self, f"is void: {self.ended}")
+        if now >= self.expires_at:
+            raise _closed(self, f"has expired at {self.expires_at:%Y-%m-%d %H:%M:%S}Z")
+
+    def require_hash(self, plan_hash: str | None) -> None:
+        """Raises CONFLICT where whoever decides has seen another plan. None: they name the operation alone."""
+        if plan_hash is not None and plan_hash != self.plan.hash:
+            raise PlatformError(
+                ErrorCode.CONFLICT,
+                f"operation {self.id} has another plan than the one that you have seen",
+                "action status shows it with its hash",
+            )
+
+    def require_decider(self, who: Principal, *, break_glass: bool) -> None:
+        """Raises PERMISSION_DENIED unless `who` may say yes or no to it. A requester never approves its own."""
+        own = (who.name, who.tenant) == (self.requester.name, self.requester.tenant)
+        if self.wants is Wants.CONFIRMATION:
+            if not own:
+                raise PlatformError(
+                    ErrorCode.PERMISSION_DENIED,
+                    f"operation {self.id} waits for {self.requester.name}, who asked for it in words",
+                    "whoever asked confirms that the plan is what was meant",
+                )
+            return
+        if break_glass:
+            return  # who may is for the policy to say
+        if own:
+            raise PlatformError(
+                ErrorCode.PERMISSION_DENIED,
+                f"{who.name} asked for operation {self.id} and cannot approve it",
+                f"somebody else of role {' or '.join(self.approvers)} can; break_glass is for emergencies",
+            )
+        if who.role not in self.approvers:
+            raise PlatformError(
+                ErrorCode.PERMISSION_DENIED,
+                f"role {who.role} may not approve operation {self.id}",
+                f"role {' or '.join(self.approvers)} may",
+            )
+
+
+def _closed(request: ChangeRequest, how: str) -> PlatformError:
+    return PlatformError(
+        ErrorCode.FAILED_PRECONDITION, f"operation {request.id} {how}", "ask for the change again, which plans it anew"
+    )
+
+
+class MovedError(PlatformError):
+    """The plan, or what was live, is no longer what was approved: the request is void."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            ErrorCode.FAILED_PRECONDITION,
+            f"{what}, so what was planned is no longer what would be done",
+            "ask for the change again, which plans it anew",
+        )

@@ -1,0 +1,135 @@
+"""Says yes or no to a change that waits, and starts what was approved."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
+from ..domain.errors import ErrorCode, PlatformError
+from ..domain.identity import Principal
+from ..domain.operation import OperationState
+from ..domain.policy import authorise
+from ..domain.value import Value
+from ..ports import Ports
+from ..ports.store import Transaction
+from .change import change, note
+from .change_request import end, waits_for
+from .configure_flag import KIND as FLAG_CHANGE
+from .configure_flag import start_approved_flag_change
+from .deploy_service import start_approved_deploy
+from .scale_resources import start_approved_scaling
+from .tenancy import of_all_tenants
+
+Start = Callable[[Ports, ChangeRequest, Decision], Awaitable[None]]
+
+PlanHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+STARTS: Mapping[str, Start] = {
+    "deploy_service": start_approved_deploy,
+    "scale_resources": start_approved_scaling,
+    FLAG_CHANGE: start_approved_flag_change,
+}
+
+
+class Word(Value):
+    """A word to a change that waits. plan: the hash of the plan that was seen; None takes the operation's own.
+
+    break_glass: the requester's own yes, in an emergency: it needs a reason, and everybody is told.
+    """
+
+    operation: str
+    approved: bool
+    plan: PlanHash | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+    break_glass: bool = False
+
+
+async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
+    """Returns the operation's id. Raises PlatformError: NOT_FOUND, FAILED_PRECONDITION (decided, void, expired; moved
+    since it was planned; a gate does not pass), CONFLICT (another plan), PERMISSION_DENIED."""
+    action = "break_glass" if word.break_glass else "approve" if word.approved else "reject"
+    asked = word.model_dump(mode="json", exclude_defaults=True)
+    async with change(ports, principal, f"manage_operation.{action}", word.operation, asked) as record:
+        authorise(principal, "break_glass" if word.break_glass else "manage_operation")
+        request = await _request(ports, principal, word.operation)
+        now = ports.clock.now()
+        request.require_open(now)
+        request.require_hash(word.plan)
+        if word.break_glass and len(word.reason.strip()) < 10:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT, "break_glass needs a reason of 10 characters or more", "say what is on fire"
+            )
+        withdrawn = not word.approved and _is_own(principal, request)
+        if not withdrawn:
+            request.require_decider(principal, break_glass=word.break_glass)
+        decision = Decision(
+            approved=word.approved,
+            by=principal.name,
+            role=principal.role,
+            at=now,
+            reason=word.reason,
+            break_glass=word.break_glass,
+        )
+        record.body = {"to": request.id, "plan": request.plan.hash}
+        if not word.approved:
+            said = f"{'withdrawn' if withdrawn else 'rejected'} by {principal.name}"
+            why = f"{said}: {word.reason}" if word.reason else said
+            await end(ports, request, OperationState.REJECTED, why, decision=decision)
+            record.outcome = "rejected"
+        elif request.wants is Wants.CONFIRMATION and request.approvers:
+            await _confirmed(ports, request)
+            record.outcome = "confirmed"
+        else:
+            await _start(ports, request, decision)
+            record.outcome = "approved"
+            if word.break_glass:
+                said_of = {"operation": request.id, "reason": word.reason, "plan": list(request.plan.changes)}
+                await note(
+                    ports, principal, "approval.break_glass", f"{request.service}/{request.environment}", said_of
+                )
+    ports.activation.activate()
+    return request.id
+
+
+async def _request(ports: Ports, principal: Principal, operation_id: str) -> ChangeRequest:
+    """Raises NOT_FOUND, for another tenant's too, FAILED_PRECONDITION for an operation that waits for nobody."""
+    request = await ports.store.read(lambda view: view.change_request(operation_id))
+    if request is not None and (of_all_tenants(principal) or request.tenant == principal.tenant):
+        return request
+    operation = await ports.store.read(lambda view: view.operation(operation_id))
+    if operation is not None and (of_all_tenants(principal) or operation.of_tenant == principal.tenant):
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"operation {operation_id} waits for nobody's word: it is {operation.state}",
+            "action promote lets a rollout go on",
+        )
+    raise PlatformError(ErrorCode.NOT_FOUND, f"there is no operation {operation_id}", "action history lists operations")
+
+
+def _is_own(principal: Principal, request: ChangeRequest) -> bool:
+    return (principal.name, principal.tenant) == (request.requester.name, request.requester.tenant)
+
+
+async def _confirmed(ports: Ports, request: ChangeRequest) -> None:
+    """The requester has seen the plan and means it; now somebody else has to say yes."""
+
+    def unit(tx: Transaction) -> None:
+        stored, operation = tx.change_request(request.id), tx.operation(request.id)
+        assert stored is not None and operation is not None  # noqa: S101, PT018 - both were stored together
+        stored.require_open(ports.clock.now())
+        waiting = stored.model_copy(update={"wants": Wants.APPROVAL})
+        tx.save_change_request(waiting)
+        tx.save_operation(operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)}))
+
+    await ports.store.write(unit)
+
+
+async def _start(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+    try:
+        await STARTS[request.kind](ports, request, decision)
+    except MovedError as exc:
+        await end(ports, request, OperationState.VOID, exc.message)
+        raise
