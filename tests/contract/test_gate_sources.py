@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from santiago_platform.adapters.fake.gates import FakeApprovals, FakeErrorBudget, FakeIncidents
-from santiago_platform.adapters.not_kept import NoApprovals, NoErrorBudget, NoIncidents
+from santiago_platform.adapters.not_kept import NoErrorBudget, NoIncidents
+from santiago_platform.adapters.stores.approvals import StoredApprovals
+from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.gate import Budget
 from santiago_platform.testing.approvals import ApprovalsContract
 from santiago_platform.testing.error_budget import ErrorBudgetContract
@@ -60,7 +62,9 @@ class TestFakeApprovals(ApprovalsContract):
         return FakeApprovals()
 
 
-class TestNoApprovals(ApprovalsContract):
+class TestStoredApprovals(ApprovalsContract):
     @pytest.fixture
-    def approvals(self) -> NoApprovals:
-        return NoApprovals()
+    async def approvals(self, tmp_path: Path) -> AsyncIterator[StoredApprovals]:
+        store = SqliteStore(tmp_path / "platform.db")
+        yield StoredApprovals(store)
+        await store.close()

@@ -9,7 +9,4 @@ class Approvals(Protocol):
     """Knows what people have approved."""
 
     async def of(self, release: str, environment: str, role: str) -> Approval | None:
-        """Of exactly this release for this environment, by somebody with `role`; None where nobody has approved.
-
-        Raises UNSUPPORTED where no approvals are taken.
-        """
+        """Of exactly this release for this environment, by somebody with `role`; None where nobody has approved."""

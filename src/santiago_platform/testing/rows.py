@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..domain.change_request import ChangeRequest, Wants
 from ..domain.deployment import Deployment, Version
 from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
 from ..domain.identity import Principal, Role, Token
@@ -12,6 +13,7 @@ from ..domain.job import Job, JobRun, When, job_run
 from ..domain.live_period import LivePeriod
 from ..domain.operation import Operation
 from ..domain.phase import Phase
+from ..domain.plan import Plan
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.strategy import Strategy
 from ..domain.workload import Template
@@ -105,3 +107,23 @@ def attestation(number: int = 1, **fields: Any) -> Attestation:
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:
     return rollout.model_copy(update={"phase": phase, "epoch": rollout.epoch + 1, **fields})
+
+
+def change_request(number: int = 1, **fields: Any) -> ChangeRequest:
+    known: dict[str, Any] = {
+        "id": f"op-{number}",
+        "kind": "deploy_service",
+        "requester": ANN,
+        "arguments": {"service": "web"},
+        "service": "web",
+        "environment": "production",
+        "tenant": "default",
+        "plan": Plan(changes=("web/production: the first version",), way_back="none", exact="{}"),
+        "live": "0" * 64,
+        "release": "sha256:" + "a" * 64,
+        "wants": Wants.APPROVAL,
+        "approvers": (Role.PM,),
+        "asked_at": START,
+        "expires_at": START + timedelta(hours=1),
+    }
+    return ChangeRequest(**{**known, **fields})

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ..domain.change_request import Decision
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.evidence import Coverage, Findings, ScanResults, SuiteResults
 from ..domain.flag import Flag, FlagEntry, FlagFile, Override
+from ..domain.identity import Role
 from ..domain.job import RunState
 from ..domain.live_period import PERIODS_KEPT
 from ..domain.operation import Operation, OperationState
@@ -20,6 +22,7 @@ from .rows import (
     ANN,
     START,
     attestation,
+    change_request,
     deployment,
     live_period,
     message,
@@ -370,6 +373,28 @@ class StoreContract:
         for file in (FlagFile(), FlagFile(evaluators={"all": {"==": [1, 1]}}).with_entry("new", entry)):
             await store.write(lambda tx, file=file: tx.save_flags(file))  # type: ignore[misc]
             assert await store.read(lambda v: v.flags()) == file
+
+    async def test_change_requests_are_found_newest_first_by_what_they_are_about(self, store: Store) -> None:
+        said = Decision(approved=True, by="bob", role=Role.PM, at=START)
+        rows = [
+            change_request(1),
+            change_request(2, decision=said),
+            change_request(3, ended="nobody answered"),
+            change_request(4, environment="staging"),
+        ]
+        for row in (change_request(2), *rows):
+            await store.write(lambda tx, row=row: tx.save_change_request(row))  # type: ignore[misc]
+
+        async def found(**wanted: Any) -> list[str]:
+            return [r.id for r in await store.read(lambda v: v.change_requests(**wanted))]
+
+        assert await store.read(lambda v: v.change_request("op-2")) == rows[1]
+        assert await store.read(lambda v: v.change_request("op-9")) is None
+        assert await found() == ["op-4", "op-3", "op-1", "op-2"]
+        assert await found(open=True) == ["op-4", "op-1"]
+        assert await found(open=False, release=rows[0].release, environment="production") == ["op-3", "op-2"]
+        assert await found(release="sha256:" + "b" * 64) == []
+        assert await found(limit=1) == ["op-4"]
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

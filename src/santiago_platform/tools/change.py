@@ -63,6 +63,8 @@ def _looks(command: OperationCommand, who: Principal) -> Hashable | None:
     return sight(who) if command.action in ("status", "history") else None
 
 
+HEADLINE = ("id", "state", "reason", "plan", "proof", "next")  # of an operation; manage_operation tells all names
+
 DEPLOY_SERVICE = Tool(
     name="deploy_service",
     title="Deploy service",
@@ -72,6 +74,7 @@ DEPLOY_SERVICE = Tool(
     ),
     request=DeployCall,
     answer=OperationView,
+    answer_names=HEADLINE,
     example={"service": "web", "environment": "production", "git_ref": "HEAD", "wait": True},
     call=_deploy,
     audience=_plans,
@@ -84,6 +87,7 @@ SCALE_RESOURCES = Tool(
     description="Sets a service's replicas in an environment, during a rollout too.",
     request=ScaleCall,
     answer=OperationView,
+    answer_names=HEADLINE,
     example={"service": "web", "environment": "production", "replicas": 3, "wait": True},
     call=_scale,
     idempotent=True,
@@ -93,8 +97,9 @@ MANAGE_OPERATION = Tool(
     name="manage_operation",
     title="Manage operation",
     description=(
-        "status; wait for the end; promote what is held; abort what runs; rollback to a former version; history. "
-        "Of an operation, or the newest of a service and environment."
+        "status; wait for the end; promote what is held; abort what runs; rollback to a former version; history; "
+        "approve or reject what is awaiting: plan is the hash that you saw. Of an operation, or the newest of a "
+        "service and environment."
     ),
     request=OperationCommand,
     answer=OperationsView,

@@ -27,14 +27,18 @@ def input_schema(model: type[BaseModel]) -> dict[str, Any]:
     return _compact({**raw, "description": None}, raw.get("$defs", {}))
 
 
-def answer_schema(model: type[BaseModel]) -> dict[str, Any]:
+def answer_schema(model: type[BaseModel], names: tuple[str, ...] = ()) -> dict[str, Any]:
     """The names in an answer and in the records of its lists; what is deeper shows itself.
 
     It is short rather than strict: the list of all tools is in every agent's context, and no client needs more
-    to read an answer. Every answer fits it, with its nulls left out.
+    to read an answer. Every answer fits it, with its nulls left out. names: the only ones to tell, where another tool
+    tells the rest; empty means all.
     """
     raw = model.model_json_schema(mode="serialization")
-    return {"type": "object", **_names(_compact(raw, raw.get("$defs", {})), depth=ANSWER_DEPTH)}
+    told = _names(_compact(raw, raw.get("$defs", {})), depth=ANSWER_DEPTH)
+    if names:
+        told["properties"] = {name: told["properties"][name] for name in names}
+    return {"type": "object", **told}
 
 
 def _compact(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

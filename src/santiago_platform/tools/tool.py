@@ -28,7 +28,8 @@ def nobody_else(_request: Any, _principal: Principal) -> None:
 class Tool:
     """description: for an agent: what it does, when to use it, what comes back, what next.
 
-    request, answer: the models of what goes in and comes out. example: arguments that are valid.
+    request, answer: the models of what goes in and comes out. answer_names: those of the answer that are told here,
+    where another tool tells the rest; empty means all. example: arguments that are valid.
     read_only: changes nothing. destructive: may end what runs. idempotent: twice is the same as once.
     call: authorises and answers, or raises PlatformError; it is given the parsed request, and tells the report,
     where there is one, how far it is (0 to 1) and in words.
@@ -43,6 +44,7 @@ class Tool:
     answer: type[BaseModel]
     example: Mapping[str, Any]
     call: Call
+    answer_names: tuple[str, ...] = ()
     audience: Audience = nobody_else
     read_only: bool = False
     destructive: bool = False
@@ -55,7 +57,7 @@ class Tool:
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        return answer_schema(self.answer)
+        return answer_schema(self.answer, self.answer_names)
 
     def parse(self, arguments: Mapping[str, Any]) -> BaseModel:
         """The typed request. Raises PlatformError(INVALID_ARGUMENT) with an example in its hint."""

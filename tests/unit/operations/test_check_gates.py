@@ -287,8 +287,10 @@ async def test_a_webhook_is_asked_with_what_is_to_be_deployed_and_silence_does_n
 
 async def test_an_approval_that_nobody_gave_is_waited_for() -> None:
     made = platform({"type": "approval", "role": "pm"})
-    error = await refused(made, release=await release(made))
-    assert "unknown approval: it waits for approval by role pm" in error.message
+    asked = DeployRequest(service="web", environment="production", release=await release(made))
+    held = await deploy_service(made.ports, ANN, asked)
+    assert (held.state, held.reason) == ("awaiting", "waits for approval by role pm: a gate asks for it")
+    assert any("unknown approval: it waits for approval by role pm" in gate for gate in held.gates)
 
 
 async def test_a_held_rollout_is_not_promoted_into_a_freeze() -> None:
