@@ -36,6 +36,7 @@ from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
 from .adapters.not_kept import NoErrorBudget, NoIncidents
+from .adapters.secrets.file import FileSecrets
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
@@ -46,6 +47,7 @@ from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
 from .adapters.workspace.workspace import FileWorkspace
 from .domain.errors import ErrorCode, PlatformError
+from .domain.secret import Secret, SecretRef
 from .ports import Ports
 
 
@@ -76,11 +78,16 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         clock = SystemClock()
         store = SqliteStore(layout.database)
         stack.push_async_callback(store.close)
-        ship_log = FileShipLog(layout.ship_log, layout.keys, clock)
+        secrets = FileSecrets(layout.secrets, layout.keys, clock)
+        ship_log = FileShipLog(layout.ship_log, layout.keys, clock, hide=secrets.hide)
         stack.push_async_callback(ship_log.close)
 
         def auth_file() -> Path:
             return layout.root / Path(workspace.settings().releases.auth_file).expanduser()
+
+        def newest_secret(secret: Secret) -> SecretRef | None:
+            newest = secrets.newest(secret)
+            return newest.ref if newest else None
 
         artifacts = LocalArtifacts(layout, clock, auth_file=auth_file)
         platform = LocalPlatform(layout)
@@ -90,7 +97,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         flags = LocalFlags(
             layout, platform.supervisor, addresses.flags, lambda: workspace.last_good_settings().flags.origins
         )
-        workspace = FileWorkspace(layout.root, service_port=traffic.port, flags_url=flags.url)
+        workspace = FileWorkspace(layout.root, service_port=traffic.port, flags_url=flags.url, secret=newest_secret)
         tenants = Tenants(layout, workspace.settings)
         stack.push_async_callback(traffic.close)
         metrics = PrometheusMetrics(
@@ -119,15 +126,18 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     clock,
                     tenants=tenants,
                     watchdog=stack.enter_context(MemoryWatchdog(layout)),
+                    secrets=secrets.values,
                 ),
                 jobs=LocalJobs(
-                    layout, platform.supervisor, Launcher(layout, platform.supervisor, artifacts, tenants=tenants)
+                    layout,
+                    platform.supervisor,
+                    Launcher(layout, platform.supervisor, artifacts, tenants=tenants, secrets=secrets.values),
                 ),
                 traffic=traffic,
                 visitor=visitor,
                 probe=LocalProbe(layout, addresses.ingress, addresses.flags),
                 metrics=metrics,
-                logs=FileLogs(layout),
+                logs=FileLogs(layout, secrets.hide),
                 clock=clock,
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),
@@ -139,6 +149,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 webhook=HttpWebhook(layout.root),
                 flags=flags,
                 advisors=WorkspaceAdvisors(),
+                secrets=secrets,
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

@@ -72,6 +72,11 @@ class Layout:
         """Private keys of this workspace, 0600."""
         return self.state / "keys"
 
+    @property
+    def secrets(self) -> Path:
+        """Sealed values, by a key among `keys`."""
+        return self.state / "secrets.json"
+
     @cached_property
     def scan(self) -> Path:
         """The directory that s6-svscan watches."""

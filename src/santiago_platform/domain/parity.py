@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from .environment import ServiceSettings
+from .secret import unversioned
 from .value import Value
 from .workload import Template
 
@@ -88,7 +89,8 @@ def _rendered(template: Template) -> dict[str, str]:
     """Of all containers; those beside the first one by their names."""
     first, *beside = template.containers
     named = {f"{c.name}.{name}": value for c in beside for name, value in c.variables}
-    return dict(first.variables) | named
+    found = dict(first.variables) | named
+    return {name: unversioned(value) for name, value in found.items()} if template.secrets else found
 
 
 def _beside(there: str | None, here: str | None) -> str:

@@ -6,7 +6,7 @@ from .errors import ErrorCode, PlatformError
 from .identity import Principal, Role
 
 READ_ACTIONS = frozenset(
-    {"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs", "read_gates"}
+    {"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs", "read_gates", "read_secrets"}
 )
 CHANGE_ACTIONS = frozenset(
     {
@@ -19,6 +19,8 @@ CHANGE_ACTIONS = frozenset(
         "scale_resources",
     }
 )
+# Not of all that may change something: agents in other roles refer to secrets, and set none.
+SECRET_ACTIONS = frozenset({"set_secret", "remove_secret"})
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
 ATTEST_ACTIONS = frozenset({"add_evidence"})
 # The requester's own yes to what needs somebody else's: everybody is told.
@@ -26,9 +28,9 @@ EMERGENCY_ACTIONS = frozenset({"break_glass"})
 OWNER_ACTIONS = frozenset({"choose_registry", "issue_token", "stop_platform"})
 
 _ALLOWED: dict[Role, frozenset[str]] = {
-    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | OWNER_ACTIONS | EMERGENCY_ACTIONS,
-    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS | EMERGENCY_ACTIONS,
-    Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS,
+    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS | OWNER_ACTIONS | EMERGENCY_ACTIONS,
+    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS | EMERGENCY_ACTIONS,
+    Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS,
     Role.QA: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
     Role.PM: READ_ACTIONS | CHANGE_ACTIONS,
     Role.ARCHITECT: READ_ACTIONS | CHANGE_ACTIONS,

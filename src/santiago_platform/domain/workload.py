@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .identity import Name
+from .secret import SecretRef
 from .value import Value
 
 
@@ -101,7 +102,7 @@ class Template(Value):
     command: argv, run in the unpacked release. variables: rendered, with secrets by reference only.
     container: the name of what these and the probes, files and volumes describe. beside: further containers, which
     live and die with it and have the same ports. limits: of all together. protocol: what the first port speaks; h2c is
-    HTTP/2 without TLS.
+    HTTP/2 without TLS. secrets: those that variables and files refer to, which have their text in place of the value.
     Two templates that are equal are the same version.
     """
 
@@ -121,6 +122,7 @@ class Template(Value):
     volumes: tuple[Volume, ...] = ()
     beside: tuple[Container, ...] = ()
     protocol: Literal["http", "h2c"] = "http"
+    secrets: tuple[SecretRef, ...] = ()
 
     @cached_property
     def version(self) -> str:
@@ -159,7 +161,7 @@ class Template(Value):
         return self.http_health.path if self.http_health else ""
 
 
-_LATER_FIELDS = ("container", "files", "volumes", "beside", "protocol")
+_LATER_FIELDS = ("container", "files", "volumes", "beside", "protocol", "secrets")
 
 
 class Instance(Value):

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.policy import authorise
+from ..domain.secret import VALUE_BYTES, Secret
 from ..operations.check_gates import GatesQuery, read_gates
 from ..operations.disk_space import disk_state
 from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence, list_evidence
@@ -34,6 +35,7 @@ from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
+from ..operations.secrets import RemoveRequest, list_secrets, remove_secret, set_secret
 from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
@@ -123,6 +125,9 @@ class _Api:
             ("GET", "/api/versions/{service}/{environment}", self.versions),
             ("PUT", "/evidence/{digest}", self.attest),
             ("GET", "/evidence/{digest}", self.evidence),
+            ("GET", "/api/secrets", self.secrets),
+            ("PUT", "/api/secrets/{environment}/{name}", self.set_secret),
+            ("DELETE", "/api/secrets/{environment}/{name}", self.remove_secret),
             ("POST", "/api/tokens", self.issue),
             ("GET", "/api/tokens", self.tokens),
             ("DELETE", "/api/tokens/{id}", self.revoke),
@@ -175,6 +180,22 @@ class _Api:
 
     async def evidence(self, request: Request) -> Response:
         return _json(render(await list_evidence(self._ports, _principal(request), request.path_params["digest"])))
+
+    async def secrets(self, request: Request) -> Response:
+        return _json(render(await list_secrets(self._ports, _principal(request))))
+
+    async def set_secret(self, request: Request) -> Response:
+        """The body is the value itself, of any content type."""
+        secret = parse(Secret, {**request.query_params, **request.path_params})
+        content = await _content(request, VALUE_BYTES)
+        return _json(render(await set_secret(self._ports, _principal(request), secret, content)), 201)
+
+    async def remove_secret(self, request: Request) -> Response:
+        asked = {**request.query_params, **request.path_params}
+        version = {"version": asked.pop("version")} if "version" in asked else {}
+        removal = parse(RemoveRequest, {"secret": asked, **version})
+        await remove_secret(self._ports, _principal(request), removal)
+        return Response(status_code=204)
 
     async def issue(self, request: Request) -> Response:
         asked = parse(TokenRequest, await _body(request))

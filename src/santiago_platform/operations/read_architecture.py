@@ -17,6 +17,7 @@ from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
 from .jobs import in_words
 from .parity import ParityView, parity
+from .secrets import secret_lines
 from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
@@ -58,6 +59,7 @@ class ServiceView(Value):
     it; empty for a worker. traffic_percent None: the proxies do not agree yet.
 
     jobs: a line for each of the live version: how its last run ended, and when the next one is.
+    secrets: a line for each that the live version refers to: which version it has, and whether a newer one waits.
     drift: where live differs from desired; empty outside a rollout means that it is as it should be.
     """
 
@@ -71,6 +73,7 @@ class ServiceView(Value):
     versions: tuple[VersionView, ...]
     requirements: dict[str, str]
     jobs: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     rollout: str = ""
     drift: tuple[str, ...] = ()
 
@@ -192,6 +195,7 @@ async def _service(
         versions=tuple(_version(version, instances, route) for version in versions.values()),
         requirements=_requirements(live, instances) if live else {},
         jobs=await ports.store.read(lambda v: in_words(v, deployment, now)) if live and live.jobs else (),
+        secrets=secret_lines(ports, live.template) if live else (),
         rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
         drift=() if rollout else tuple(_drift(want, instances, route)),
     )

@@ -20,6 +20,7 @@ from .logs import Logs
 from .metrics import Metrics
 from .probe import Probe
 from .registry import Registry
+from .secrets import Secrets
 from .ship_log import ShipLog
 from .store import Store
 from .traffic import Traffic
@@ -54,6 +55,7 @@ class Ports:
     webhook: Webhook
     flags: Flags
     advisors: Advisors
+    secrets: Secrets
 
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Ports",
     "Probe",
     "Registry",
+    "Secrets",
     "ShipLog",
     "Store",
     "Traffic",

@@ -14,6 +14,7 @@ from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
 from .registry import FakeRegistry
+from .secrets import FakeSecrets
 from .ship_log import FakeShipLog
 from .store import FakeStore
 from .traffic import FakeTraffic
@@ -47,6 +48,7 @@ class FakePlatform:
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
         self.registry = FakeRegistry(self.artifacts)
+        self.secrets = FakeSecrets(self.clock)
         self.visitor = FakeVisitor(self.traffic)
         self.probe = FakeProbe(self.compute, self.traffic, self.flags, self.evidence)
         self.ports = Ports(
@@ -72,4 +74,5 @@ class FakePlatform:
             webhook=self.webhook,
             flags=self.flags,
             advisors=self.advisors,
+            secrets=self.secrets,
         )

@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 BUNDLE = "repository.bundle"
 HOLD = "workspace"
 # Of .santiago: what is neither made anew by `up` nor read from elsewhere.
-STATE = ("keys", "owner.token", "service-ports.json", "flags", "volumes", "home", "evidence")
+STATE = ("secrets.json", "keys", "owner.token", "service-ports.json", "flags", "volumes", "home", "evidence")
 Report = Callable[[str], None]
 
 

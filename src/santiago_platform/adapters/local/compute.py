@@ -23,7 +23,7 @@ from .containers import container_pid
 from .control_group import ControlGroups, Enforcement
 from .health import check
 from .instance import RECORD, InstanceRecord, is_instance
-from .launcher import Launcher, Unpacked, containers, needing_space
+from .launcher import Launcher, Unpacked, Values, containers, needing_space
 from .mounts import inside, is_mounting
 from .podman_container import container_name, container_process
 from .port_registry import PortRegistry
@@ -82,12 +82,13 @@ class LocalCompute:
         tenants: Tenants | None = None,
         groups: ControlGroups | None = None,
         watchdog: MemoryWatchdog | None = None,
+        secrets: Values = lambda _template: {},
     ) -> None:
-        """tenants None: there is one. watchdog: that runs as long as this is used."""
+        """tenants None: there is one. watchdog: that runs as long as this is used. secrets: as of a Launcher."""
         self._layout = layout
         self._supervisor = supervisor
         self._registry = registry
-        self._launcher = Launcher(layout, supervisor, artifacts, tenants=tenants, groups=groups)
+        self._launcher = Launcher(layout, supervisor, artifacts, tenants=tenants, groups=groups, secrets=secrets)
         self._clock = clock
         self._watchdog = watchdog or MemoryWatchdog(layout)
         self._uses: dict[str, _Use] = {}
@@ -315,6 +316,7 @@ class LocalCompute:
                 continue
             # Marked as the workspace's, so that it ends with it, and not as the instance: it is no process of that.
             own = record.beside.get(container.name, record.environment)
+            own = self._launcher.reveal(template, own) if probe.command is not None else own
             environment, prefix = {**own, WORKSPACE_VARIABLE: self._layout.id}, record.prefix
             if probe.command is not None and mounted:
                 prefix = (*inside(pid, directory), *prefix)

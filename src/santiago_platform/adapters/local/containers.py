@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...domain.workload import Container, Template
+from ...domain.workload import Template
+from . import environment
 from .mounts import Mounts
 
 LAUNCHER = "containers"
@@ -43,6 +44,7 @@ start() {{ # NAME COMMAND...
   unheard=$((unheard + 1))
   {{ sed -u "s/^/[$name] /" 8>&-; echo heard >&8; }} <"$here/said-$name" &
   {{
+    . "$here/{exports}-$name" || exit 111
     "$@" >"$here/said-$name" 2>&1 8>&- &
     echo "$!" >"$here/pid-$name"
     echo "started $!" >&8
@@ -78,6 +80,8 @@ trap end TERM
 until [ -n "$first" ]; do follow; done
 end
 """
+# A shell ignores these for what it starts in the background; a container does not inherit that.
+_SIGNALS = ("--default-signal=INT,QUIT",)
 _HEARD_SECONDS = 0.5  # what a container left in the background may keep its output open
 
 
@@ -109,21 +113,18 @@ def launch(
         return Launch(first.command, environments[first.name], words, extra)
     starts = []
     for container in (first, *others):
-        clean = _clean(container, {**environments[container.name], **marks})
+        variables = {**environments[container.name], **marks}
+        clean = (*environment.clean(variables, *_SIGNALS), *container.command)
+        extra[f"{environment.FILE}-{container.name}"] = environment.exports(variables)
         starts.append(shlex.join(["start", container.name, *mounted[container.name].prefix, *prefix, *clean]))
     script = _SCRIPT.format(
         here=shlex.quote(str(unit)),
+        exports=environment.FILE,
         starts="\n".join(starts),
         grace=f"{template.stop_grace_seconds:g}",
         heard=_HEARD_SECONDS,
     )
     return Launch(("/bin/sh", str(unit / LAUNCHER)), _ENVIRONMENT, (), {**extra, LAUNCHER: script})
-
-
-def _clean(container: Container, environment: dict[str, str]) -> list[str]:
-    """A shell ignores SIGINT and SIGQUIT for what it starts in the background; a container does not inherit that."""
-    variables = [f"{key}={value}" for key, value in sorted(environment.items())]
-    return ["env", "--default-signal=INT,QUIT", "-i", "--", *variables, *container.command]
 
 
 def container_pid(unit: Path, name: str) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...domain.route import Endpoint
 from ...domain.workload import HttpGet, Probe
+from .environment import clean, harmless
 
 TIMEOUT_SECONDS = 1.0
 COMMAND_TIMEOUT_SECONDS = 5.0
@@ -83,12 +84,11 @@ async def _command(
     command: tuple[str, ...], directory: Path, environment: dict[str, str], prefix: tuple[str, ...]
 ) -> str | None:
     # What runs with the platform's privileges must not get variables that a service's author chose.
-    words = ("env", "-i", "--", *(f"{name}={value}" for name, value in environment.items()), *command)
     try:
         process = await asyncio.create_subprocess_exec(
-            *((*prefix, *words) if prefix else command),
+            *((*prefix, *clean(environment), *command) if prefix else command),
             cwd=directory,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin"} if prefix else environment,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", **harmless(environment)} if prefix else environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

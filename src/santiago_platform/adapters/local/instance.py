@@ -17,9 +17,9 @@ LOOPBACK = "127.0.0.1"
 
 
 class InstanceRecord(Value):
-    """What `instance.json` holds. ports: allocated, by port name. environment: of the first container's process, whole.
-    beside: those of further containers, by name. prefix: words in front of their commands. image: it runs in
-    containers of the release's image."""
+    """What `instance.json` holds. ports: allocated, by port name. environment: of the first container's process, whole,
+    with secrets by reference. beside: those of further containers, by name. prefix: words in front of their commands.
+    image: it runs in containers of the release's image."""
 
     instance: Instance
     ports: dict[str, int]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.secret import revealed
 from ...domain.workload import Container, Template
 from ...ports.artifacts import Artifacts
 from ..layout import WORKSPACE_VARIABLE, Layout
@@ -27,6 +28,8 @@ from .supervisor import Supervisor
 from .tenants import Tenants
 from .unit import INSTANCE_VARIABLE, Unit
 
+Values = Callable[[Template], Mapping[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
@@ -38,7 +41,8 @@ class Unpacked:
 
 @dataclass(frozen=True, slots=True)
 class Launchable:
-    """A unit that can be added. environments: of its containers, by name. prefix: words in front of their commands."""
+    """A unit that can be added. environments: of its containers, by name, with secrets by
+    reference. prefix: words in front of their commands."""
 
     unit: Unit
     environments: dict[str, dict[str, str]]
@@ -56,14 +60,16 @@ class Launcher:
         *,
         tenants: Tenants | None = None,
         groups: ControlGroups | None = None,
+        secrets: Values = lambda _template: {},
     ) -> None:
-        """tenants None: there is one."""
+        """tenants None: there is one. secrets: what the references of a template stand for, by their text."""
         self._layout = layout
         self._supervisor = supervisor
         self._artifacts = artifacts
         self.tenants = tenants or Tenants(layout, Settings)
         self.podman = Podman(layout)
         self._groups = groups or ControlGroups(layout.id)
+        self._secrets = secrets
         self._mountable: set[str] = set()  # versions whose files and volumes were mounted once
 
     async def admit(self, tenant: str) -> None:
@@ -108,7 +114,11 @@ class Launcher:
         """The unit `name` of a template. ports: allocated, by port name. fields: further ones of the unit."""
         environments = {c.name: self._environment(template, c, ports, release) for c in template.containers}
         make = self._contained if release.image else self._plain
-        return make(name, template, release.directory, environments, fields)
+        return make(name, template, release.directory, environments, self._secrets(template), fields)
+
+    def reveal(self, template: Template, environment: Mapping[str, str]) -> dict[str, str]:
+        """The environment of one of its containers, with values in place of references."""
+        return _revealed(environment, self._secrets(template)) if template.secrets else dict(environment)
 
     def _plain(
         self,
@@ -116,6 +126,7 @@ class Launcher:
         template: Template,
         directory: Path,
         environments: dict[str, dict[str, str]],
+        secrets: Mapping[str, str],
         fields: dict[str, Any],
     ) -> Launchable:
         place = self._supervisor.directory(name)
@@ -124,8 +135,8 @@ class Launcher:
         launched = launch(
             template,
             unit=place,
-            mounted={c.name: mounts(c, unit=place, **places) for c in template.containers},
-            environments=environments,
+            mounted={c.name: mounts(c, unit=place, secrets=secrets, **places) for c in template.containers},
+            environments={name: _revealed(variables, secrets) for name, variables in environments.items()},
             prefix=prefix,
             marks=self._marks(name),
         )
@@ -149,6 +160,7 @@ class Launcher:
         template: Template,
         directory: Path,
         environments: dict[str, dict[str, str]],
+        secrets: Mapping[str, str],
         fields: dict[str, Any],
     ) -> Launchable:
         place = self._supervisor.directory(name)
@@ -161,7 +173,8 @@ class Launcher:
                 directory=place,
                 release=directory,
                 volumes=self._volumes(template),
-                environment={**environments[each.name], **self._marks(name)},
+                environment={**_revealed(environments[each.name], secrets), **self._marks(name)},
+                secrets=secrets,
                 user=self.tenants.uid(template.tenant),
                 enter=self._groups.join()
                 if each.name != template.container
@@ -238,6 +251,10 @@ class Launcher:
         for index, port in enumerate(template.ports):
             environment[port.variable(first=index == 0)] = str(ports[port.name])
         return environment
+
+
+def _revealed(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    return {name: revealed(text, secrets) for name, text in environment.items()}
 
 
 def containers(template: Template, unit: str) -> list[str]:

@@ -11,7 +11,7 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,10 @@ class _Place:
 class FileLogs:
     """Implements ports.logs.Logs over the files of s6-log."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, hide: Callable[[str], str] = lambda text: text) -> None:
+        """hide: takes known secrets out of a text."""
         self._logs = layout.logs
+        self._hide = hide
 
     async def read(self, filter: LogFilter) -> LogPage:
         return await asyncio.to_thread(self._read, filter)
@@ -105,7 +107,7 @@ class FileLogs:
         if before is not None:
             newest = min(newest or before.stamp, before.stamp)
         with closing(_merged(self._logs, self._units(filter), newest)) as lines:
-            return _page(lines, filter, before)
+            return _page(lines, filter, before, self._hide)
 
     def _units(self, filter: LogFilter) -> list[str]:
         """Names come from the directory and never from the filter."""
@@ -167,7 +169,9 @@ def _newest_place(directory: Path, unit: str, newest: str | None) -> _Place | No
         return next((place for place, _ in lines), None)
 
 
-def _page(lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Place | None) -> LogPage:
+def _page(
+    lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Place | None, hide: Callable[[str], str]
+) -> LogPage:
     since = _stamp(filter.since) if filter.since is not None else ""
     until = _stamp(filter.until) if filter.until is not None else "~"
     level = _LEVELS.get(filter.level.lower(), filter.level.lower()) if filter.level else None
@@ -184,16 +188,16 @@ def _page(lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Pla
             return LogPage(lines=tuple(page), cursor=last.text())
         last = place
         scanned += 1
-        line = _line(place, raw)
+        line = _line(place, raw, hide)
         # What was redacted cannot be searched for: a search must not find out a secret piece by piece.
         if level in (None, line.level) and text in line.text.lower():
             page.append(line)
     return LogPage(lines=tuple(page))
 
 
-def _line(place: _Place, raw: bytes) -> LogLine:
+def _line(place: _Place, raw: bytes, hide: Callable[[str], str]) -> LogLine:
     plain = raw[:LINE_BYTES].decode("utf-8", "backslashreplace")
-    safe = redact_secret.scan_and_redact(plain, policy=lambda finding, context: "redact").text
+    safe = redact_secret.scan_and_redact(hide(plain), policy=lambda finding, context: "redact").text
     match = _UNIT.fullmatch(place.instance)
     assert match is not None  # noqa: S101 - others are not read
     service, environment, version, job = _named(match)

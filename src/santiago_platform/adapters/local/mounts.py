@@ -12,11 +12,13 @@ import base64
 import os
 import shlex
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ...domain.errors import ErrorCode, PlatformError
+from ...domain.secret import revealed
 from ...domain.workload import Container, File, Volume
 from ..workspace.placeholder import PlaceholderError, expand
 
@@ -194,10 +196,16 @@ class Mounts:
 
 
 def mounts(
-    container: Container, *, unit: Path, release: Path, volumes: Path, owner: tuple[int, int] | None = None
+    container: Container,
+    *,
+    unit: Path,
+    release: Path,
+    volumes: Path,
+    owner: tuple[int, int] | None = None,
+    secrets: Mapping[str, str] = {},
 ) -> Mounts:
     """unit: the service directory, where it will be. volumes: the directory of the service's volumes. owner: uid and
-    gid of the service, where they are not the platform's.
+    gid of the service, where they are not the platform's. secrets: values, by the text that stands for them.
 
     Raises PlatformError: FAILED_PRECONDITION where the machine has no mount namespaces, or the release lacks a file;
     INVALID_ARGUMENT for a file of the release with a placeholder that stands for nothing.
@@ -216,7 +224,7 @@ def mounts(
     calls = []
     for index, file in enumerate(container.files):
         name = f"file-{container.name}-{index}"
-        contents[name] = file_content(file, release)
+        contents[name] = file_content(file, release, secrets)
         path = shlex.quote(str(unit / name))
         calls.append(f"chmod {file.mode:04o} {path}")
         if owner is not None:
@@ -259,15 +267,15 @@ def try_mounts(
         )
 
 
-def file_content(file: File, release: Path) -> bytes:
+def file_content(file: File, release: Path, secrets: Mapping[str, str]) -> bytes:
     if file.content is not None:
-        return file.content.encode()
+        return revealed(file.content, secrets).encode()
     if file.content_base64 is not None:
         return base64.b64decode(file.content_base64)
     content = _read(file, release)
     if file.placeholders is None:
         return content
-    known = dict(file.placeholders)
+    known = {name: revealed(text, secrets) for name, text in file.placeholders}
 
     def lookup(parts: tuple[str, ...]) -> str:
         if (name := ".".join(parts)) not in known:

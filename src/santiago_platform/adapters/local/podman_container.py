@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import resource
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...domain.errors import ErrorCode, PlatformError
+from ...domain.secret import refers
 from ...domain.workload import Container, Template
 from ..process import Process, recorded
 from .mounts import directory_of, file_content
 from .podman import PATH, Podman, image_name
 
+LONGEST_IN_FILE = 32_000  # characters; podman reads lines of 64 KiB
+_PLAIN_NAME, _LINE_END = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*"), re.compile(r"[\n\r]")
 # What podman and its runtime lower their own limits to where they may not raise them: more cannot be given on.
 _LIMITS = (("nofile", resource.RLIMIT_NOFILE, 1 << 20), ("nproc", resource.RLIMIT_NPROC, 1 << 15))
 
@@ -81,6 +87,7 @@ def contain(
     release: Path,
     volumes: Path,
     environment: dict[str, str],
+    secrets: Mapping[str, str],
     user: int | None,
     enter: tuple[str, ...],
 ) -> ContainerFiles:
@@ -90,13 +97,16 @@ def contain(
     the tenant; None leaves it to the image. enter: puts the process PID into its control groups; run in the
     service directory.
     """
-    files: dict[str, str | bytes] = {}
+    variables = f"variables-{container.name}"
+    files: dict[str, str | bytes] = {variables: "".join(f"{k}={v}\n" for k, v in environment.items() if _fits(k, v))}
+    apart = {name: value for name, value in environment.items() if not _fits(name, value)}
+    _check_apart(template, container, apart)
     prepare: list[tuple[str, ...]] = []
     owner = None if user is None else (user, user)
     mounted = []
     for index, file in enumerate(container.files):
         name = f"file-{container.name}-{index}"
-        files[name] = file_content(file, release)
+        files[name] = file_content(file, release, secrets)
         prepare.append(("chmod", f"{file.mode:04o}", name))
         if user is not None:
             prepare.append(("chown", f"{user}:{user}", name))
@@ -122,7 +132,8 @@ def contain(
         *(*podman.words, "--hooks-dir", str(directory / hooks), "run", "--detach", "--replace", "--name", name),
         *("--pull", "never", "--network", "host", "--cgroups", "no-conmon", "--log-driver", "passthrough"),
         *("--no-healthcheck", "--http-proxy=false", "--security-opt", "no-new-privileges", *_limits(), *tenant),
-        *(word for key, value in sorted(environment.items()) for word in ("--env", f"{key}={value}")),
+        *("--env-file", str(directory / variables)),
+        *(word for key, value in sorted(apart.items()) for word in ("--env", f"{key}={value}")),
         *(word for mount in mounted for word in ("--mount", mount)),
         *(*entry, image_name(template.service, template.release), *container.command[1:]),
     ]
@@ -135,6 +146,23 @@ def contain(
         inspect=shlex.join(["timeout", "10", *podman.words, *inspect]),
     )
     return ContainerFiles(("/bin/sh", str(directory / launcher)), files, tuple(prepare))
+
+
+def _fits(name: str, value: str) -> bool:
+    """Whether podman reads it as it is from a file of variables, a line each."""
+    return _PLAIN_NAME.fullmatch(name) is not None and not _LINE_END.search(value) and len(value) < LONGEST_IN_FILE
+
+
+def _check_apart(template: Template, container: Container, apart: Mapping[str, str]) -> None:
+    """What does not fit is a word of podman's command. Raises FAILED_PRECONDITION for one with a secret."""
+    name = next((name for name, text in container.variables if name in apart and refers(text)), None)
+    if template.secrets and name is not None:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"the variable {name!r:.60} has a secret of several lines or more than {LONGEST_IN_FILE} characters, which"
+            " a container cannot be given unseen",
+            "give it to the program in a file: `files` in score.yaml",
+        )
 
 
 def container_name(template: Template, unit: str, container: str) -> str:

@@ -1,6 +1,7 @@
 """A unit of s6 on disk: its service directory, the scripts that start and follow it, and what they leave behind.
 
 run, finish, log/run        written once, see the scripts below
+environment                 values of its variables
 process                     `PID TICKS` of the last start; blank while nothing was started
 deaths                      a line a death: EPOCH EXITCODE SIGNAL LIFE_SECONDS [CAUSE in words]
 cause                       why it is about to die, for the line of its death
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from ..layout import WORKSPACE_VARIABLE, Layout
 from ..process import Process, recorded
+from . import environment
 from .binaries import Binary
 
 INSTANCE_VARIABLE = "SANTIAGO_INSTANCE"  # the unit's name, in the environment of all its processes
@@ -67,8 +69,9 @@ fi
 forget
 {over} && exit 0
 note "$$ $(ticks_of $$)"
-{prepare}cd {directory} || exit 111
-exec {timeout}{prefix}env -i -- {environment} {command} 9>&-
+{prepare}. ./{exports} || exit 111
+cd {directory} || exit 111
+exec {timeout}{prefix}{environment} {command} 9>&-
 """
 )
 
@@ -159,12 +162,13 @@ class Unit:
     def files(self, layout: Layout, logger: Binary) -> dict[str, str | bytes]:
         """The files of its service directory, by path. Nothing of it is read by a shell but as quoted words."""
         marks = {WORKSPACE_VARIABLE: layout.id, INSTANCE_VARIABLE: self.name}
-        limit = self.timeout_seconds
+        variables, limit = {**self.environment, **marks}, self.timeout_seconds
         words = {
             "instance": shlex.quote(f"{INSTANCE_VARIABLE}={self.name}"),
             "workspace": shlex.quote(f"{WORKSPACE_VARIABLE}={layout.id}"),
             "directory": shlex.quote(str(self.directory)),
-            "environment": " ".join(shlex.quote(f"{k}={v}") for k, v in sorted({**self.environment, **marks}.items())),
+            "exports": environment.FILE,
+            "environment": shlex.join(environment.clean(variables)),
             "command": shlex.join(self.command),
             "prefix": "".join(f"{shlex.quote(word)} " for word in self.prefix),
             "prepare": "".join(f"{_with_pid(words)} || exit 111\n" for words in self.prepare),
@@ -182,6 +186,7 @@ class Unit:
         log = shlex.join([str(logger.path), "-l", "65536", "t", "n20", "s1000000", str(layout.logs / self.name)])
         return {
             "run": _RUN.format(**words),
+            environment.FILE: environment.exports(variables),
             "finish": _FINISH.format(**words),
             "timeout-kill": f"{max(1, round(self.stop_grace_seconds * 1000))}\n",
             "timeout-finish": f"{(self.back_off_seconds + 5) * 1000}\n",

@@ -36,16 +36,26 @@ class FileShipLog:
 
     Starting cuts off a torn last line and notes it. A log that does not verify does not keep it from starting: it
     goes on after the last line that can be read, and `verify` keeps naming the flaw. It is the only writer as long
-    as it is open. write: `os.write`, or what stands in for it in a test of a full disk.
+    as it is open. write: `os.write`, or what stands in for it in a test of a full disk. hide: takes known secrets out
+    of a text.
 
     Starting raises PlatformError: CONFLICT where another process writes this log, DATA_CORRUPT where the key is
     none, RESOURCE_EXHAUSTED, UNAVAILABLE.
     """
 
-    def __init__(self, directory: Path, key_directory: Path, clock: Clock, *, write: Write = os.write) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        key_directory: Path,
+        clock: Clock,
+        *,
+        write: Write = os.write,
+        hide: Callable[[str], str] = lambda text: text,
+    ) -> None:
         self._log = LogDirectory(directory)
         self._clock = clock
         self._write = write
+        self._hide = hide
         self._file: _DayFile | None = None
         self._notes: list[Draft] = []  # of the log itself; they go in front of the next group
         try:
@@ -66,7 +76,7 @@ class FileShipLog:
         self._group: GroupCommit[Draft, Entry] = GroupCommit("the ship's log", self._append)
 
     async def append(self, draft: Draft) -> Entry:
-        return await self._group.submit(redacted(draft))
+        return await self._group.submit(redacted(draft, self._hide))
 
     async def unfinished(self) -> list[Entry]:
         self._group.check_open()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.quantity import cpu_cores, memory_bytes
+from ...domain.secret import SecretRef, refers
 from ...domain.workload import Container as Program
 from ...domain.workload import HttpGet, Limits, Port, Probe, Template
 from .placeholder import PlaceholderError, expand
@@ -17,13 +18,14 @@ from .score import Container, ContainerProbe, HttpProbe, Score, is_name
 from .score_mounts import Mounts
 from .yaml_document import NAME_RULE, Document, Path, nearest
 
-_RESOURCES = ("service", "environment", "flags", "volume")
+_RESOURCES = ("service", "environment", "flags", "secret", "volume")
 _SERVICE_OUTPUTS = ("host", "port", "url")
 LOOPBACK = "127.0.0.1"
 PROTOCOL = "santiago.dev/protocol"  # an annotation: Score itself knows TCP and UDP alone
 
 RESERVED = re.compile(r"PORT(_.*)?|SANTIAGO_.*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SETTING = re.compile(r"(?P<escaped>\$?)\$\{secrets\.(?P<name>[^}]*)\}")  # the one placeholder of santiago.yaml
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -35,10 +37,12 @@ def resolve(
     services: Callable[[], list[str]],
     service_port: Callable[[str, str], int],
     flags_url: Callable[[str], str],
+    secret: Callable[[str], SecretRef | None],
     release: str,
     environment: str,
 ) -> Template:
     """The template of `score`, whose source is `document`. services: the names that a `service` resource may have.
+    secret: the newest version of what the service has under a name in this environment.
 
     Raises PlatformError: NOT_FOUND for an environment that santiago.yaml does not have, INVALID_ARGUMENT for what
     contradicts itself, UNSUPPORTED for what this platform cannot run; the latter two begin `WHERE:LINE: `.
@@ -48,7 +52,9 @@ def resolve(
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {environment}", f"santiago.yaml has: {known}"
         )
-    return _Resolution(score, document, settings, services, service_port, flags_url, environment).template(release)
+    return _Resolution(score, document, settings, services, service_port, flags_url, secret, environment).template(
+        release
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class _Resolution:
     services: Callable[[], list[str]]
     service_port: Callable[[str, str], int]
     flags_url: Callable[[str], str]
+    secret: Callable[[str], SecretRef | None]
     environment: str
+    found: dict[str, SecretRef] = field(default_factory=dict)  # that the template refers to, by text
 
     def template(self, release: str) -> Template:
         service = self.score.metadata.name
@@ -86,6 +94,7 @@ class _Resolution:
             files=first.files,
             volumes=first.volumes,
             beside=tuple(beside),
+            secrets=tuple(self.found[text] for text in sorted(self.found)),
         )
 
     def _check_resources(self) -> None:
@@ -96,6 +105,12 @@ class _Resolution:
                     ("resources", name, "type"),
                     f"resources of type {resource.type!r} cannot be provisioned yet",
                     f"there are {', '.join(_RESOURCES)}; provision_resource comes later",
+                )
+            if resource.type == "secret":
+                self._secret_output(resource.id or name, "value", ("resources", name))
+            if resource.type == "secret" and resource.params:
+                raise self._unsupported(
+                    ("resources", name, "params"), "a secret takes no `params`", "`id` is its name where it has another"
                 )
 
     def _program(self, name: str, container: Container, ports: tuple[Port, ...], overrides: dict[str, str]) -> Program:
@@ -131,11 +146,17 @@ class _Resolution:
                 "`command` is missing, and a release without an image has no entry point of its own",
                 'write the program and its arguments as a list: command: ["python3", "server.py"]',
             )
-        return tuple(
-            self._expand(text, (*path, key, i))
-            for key, texts in (("command", container.command), ("args", container.args))
-            for i, text in enumerate(texts)
-        )
+        words = []
+        for key, texts in (("command", container.command), ("args", container.args)):
+            for i, text in enumerate(texts):
+                words.append(self._expand(text, (*path, key, i)))
+                if refers(words[-1]):
+                    raise self.document.error(
+                        (*path, key, i),
+                        "a secret cannot be a word of a command: everybody on the machine can list those",
+                        "give it to the program as a variable, or in a file",
+                    )
+        return tuple(words)
 
     def _variables(self, container: Container, path: Path, overrides: dict[str, str]) -> tuple[tuple[str, str], ...]:
         found: dict[str, str] = {}
@@ -150,7 +171,7 @@ class _Resolution:
             if "\0" in name:
                 raise self.document.error(at, "the name of a variable cannot hold a NUL character")
             found[name] = self._expand(text, at)
-        return tuple(sorted((found | overrides).items()))
+        return tuple(sorted((found | {name: self._setting(name) for name in overrides}).items()))
 
     def _ports(self) -> tuple[Port, ...]:
         """One for each target: names that share a target share the allocated port."""
@@ -292,6 +313,8 @@ class _Resolution:
                 return self._service_output(resource.id or name, output, at)
             case "flags":
                 return self._flags_output(output, at)
+            case "secret":
+                return self._secret_output(resource.id or name, output, at)
             case kind:
                 raise PlaceholderError(
                     f"a {kind} has no output {output!r}", f"`source: ${{resources.{name}}}` under `volumes` mounts it"
@@ -305,7 +328,15 @@ class _Resolution:
                 f"the environment {self.environment} has no value {name!r} for {service}",
                 f"set environments.{self.environment}.services.{service}.variables.{name} in santiago.yaml",
             )
-        return variables[name]
+
+        def replace(match: re.Match[str]) -> str:
+            return match[0][1:] if match["escaped"] else self._reference(match["name"])
+
+        try:
+            return _SETTING.sub(replace, variables[name])
+        except PlaceholderError as exc:
+            where = f"santiago.yaml:1: variables.{name} of {service} in {self.environment}"
+            raise PlatformError(ErrorCode.FAILED_PRECONDITION, f"{where}: {exc.problem}", exc.hint) from exc
 
     def _service_output(self, service: str, output: str, path: Path) -> str:
         known = self.services()
@@ -325,12 +356,36 @@ class _Resolution:
         except PlatformError as exc:
             raise self.document.error(path, exc.message, exc.hint, exc.code) from exc
 
+    def _secret_output(self, name: str, output: str, path: Path) -> str:
+        if output != "value":
+            raise PlaceholderError(f"a secret has no output {output!r}", "it has value")
+        try:
+            return self._reference(name)
+        except PlaceholderError as exc:
+            raise self.document.error(path, exc.problem, exc.hint, ErrorCode.FAILED_PRECONDITION) from exc
+
+    def _reference(self, name: str) -> str:
+        """The text that stands for the newest version of a secret."""
+        ref = self.secret(name) if is_name(name) else None
+        if ref is None:
+            raise PlaceholderError(
+                f"{self.score.metadata.name} has no secret {name!r:.60} in {self.environment}",
+                f"`santiago secret set NAME --env {self.environment}` makes one; `santiago secret list` shows them",
+            )
+        self.found[str(ref)] = ref
+        return str(ref)
+
     def _placeholders(self) -> tuple[tuple[str, str], ...]:
         """What may stand in a file of the release, which is read when an instance starts, and what it stands for."""
         found = {f"metadata.{key}": text for key, text in self.score.metadata if isinstance(text, str)}
         found |= {f"metadata.annotations.{key}": text for key, text in self.score.metadata.annotations.items()}
         variables = self.settings.environments[self.environment].settings(self.score.metadata.name).variables
-        outputs = {"environment": tuple(variables), "service": _SERVICE_OUTPUTS, "flags": ("url",)}
+        outputs = {
+            "environment": tuple(variables),
+            "service": _SERVICE_OUTPUTS,
+            "flags": ("url",),
+            "secret": ("value",),
+        }
         for name, resource in self.score.resources.items():
             for output in outputs.get(resource.type, ()):
                 found[f"resources.{name}.{output}"] = self._output(name, output, ("resources", name))

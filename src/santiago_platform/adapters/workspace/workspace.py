@@ -10,6 +10,7 @@ from pathlib import Path
 from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.gates.promotion import PromotionGate
+from ...domain.secret import Secret, SecretRef
 from ...domain.workload import Template
 from .score import is_name, read_score
 from .score_template import resolve
@@ -30,16 +31,19 @@ class FileWorkspace:
         variables: Mapping[str, str] = os.environ,
         service_port: Callable[[str, str], int] = lambda _service, _environment: 0,
         flags_url: Callable[[str], str] = lambda environment: f"http://127.0.0.1:0/{environment}",
+        secret: Callable[[Secret], SecretRef | None] = lambda _secret: None,
     ) -> None:
         """variables: of the process's environment, which may name other ports than santiago.yaml.
 
         service_port: gives the port of 127.0.0.1 that leads to a service of an environment. flags_url: where the
         flags of an environment are read; raises PlatformError where there are none.
+        secret: the newest version of a secret.
         """
         self._root = root.resolve()
         self._variables = variables
         self._service_port = service_port
         self._flags_url = flags_url
+        self._secret = secret
         self._last_good: Settings | None = None
 
     @property
@@ -93,7 +97,8 @@ class FileWorkspace:
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
         workload, document = read_score(score, where)
         settings = self.settings()
-        tenant = settings.tenant_of(workload.metadata.name)
+        service, tenant = workload.metadata.name, settings.tenant_of(workload.metadata.name)
+        owners = (service, None) if tenant == settings.tenant else (service,)  # what is for all is the workspace's own
         return resolve(
             workload,
             document,
@@ -101,6 +106,10 @@ class FileWorkspace:
             services=lambda: [service for service in self.services() if settings.tenant_of(service) == tenant],
             service_port=self._service_port,
             flags_url=self._flags_url,
+            secret=lambda name: next(
+                filter(None, (self._secret(Secret(environment=environment, name=name, service=o)) for o in owners)),
+                None,
+            ),
             release=release,
             environment=environment,
         )

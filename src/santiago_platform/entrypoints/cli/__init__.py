@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from ...domain.errors import ErrorCode, PlatformError
-from . import audit, backup, flag, gates, jobs, life, service
+from . import audit, backup, flag, gates, jobs, life, secret, service
 from .app import app, console
 
-for module in (life, service, jobs, gates, flag, backup, audit):
+for module in (life, service, jobs, gates, flag, secret, backup, audit):
     module.register(app)
 
 

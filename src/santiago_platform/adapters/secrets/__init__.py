@@ -1,0 +1,1 @@
+"""Secrets at rest: versions in a file, sealed by a key of the workspace."""
