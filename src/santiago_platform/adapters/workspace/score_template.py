@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ...domain.environment import Settings
@@ -16,6 +16,7 @@ from ...domain.workload import HttpGet, Limits, Port, Probe, Template
 from .placeholder import PlaceholderError, expand
 from .score import Container, ContainerProbe, HttpProbe, Score, is_name
 from .score_mounts import Mounts
+from .score_secrets import References
 from .yaml_document import NAME_RULE, Document, Path, nearest
 
 _RESOURCES = ("service", "environment", "flags", "secret", "volume")
@@ -25,7 +26,6 @@ PROTOCOL = "santiago.dev/protocol"  # an annotation: Score itself knows TCP and 
 
 RESERVED = re.compile(r"PORT(_.*)?|SANTIAGO_.*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_SETTING = re.compile(r"(?P<escaped>\$?)\$\{secrets\.(?P<name>[^}]*)\}")  # the one placeholder of santiago.yaml
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -52,9 +52,9 @@ def resolve(
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {environment}", f"santiago.yaml has: {known}"
         )
-    return _Resolution(score, document, settings, services, service_port, flags_url, secret, environment).template(
-        release
-    )
+    secrets = References(score.metadata.name, environment, secret)
+    resolution = _Resolution(score, document, settings, services, service_port, flags_url, secrets, environment)
+    return resolution.template(release)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class _Resolution:
     services: Callable[[], list[str]]
     service_port: Callable[[str, str], int]
     flags_url: Callable[[str], str]
-    secret: Callable[[str], SecretRef | None]
+    secrets: References
     environment: str
-    found: dict[str, SecretRef] = field(default_factory=dict)  # that the template refers to, by text
 
     def template(self, release: str) -> Template:
         service = self.score.metadata.name
@@ -94,7 +93,7 @@ class _Resolution:
             files=first.files,
             volumes=first.volumes,
             beside=tuple(beside),
-            secrets=tuple(self.found[text] for text in sorted(self.found)),
+            secrets=self.secrets.all(),
         )
 
     def _check_resources(self) -> None:
@@ -328,15 +327,7 @@ class _Resolution:
                 f"the environment {self.environment} has no value {name!r} for {service}",
                 f"set environments.{self.environment}.services.{service}.variables.{name} in santiago.yaml",
             )
-
-        def replace(match: re.Match[str]) -> str:
-            return match[0][1:] if match["escaped"] else self._reference(match["name"])
-
-        try:
-            return _SETTING.sub(replace, variables[name])
-        except PlaceholderError as exc:
-            where = f"santiago.yaml:1: variables.{name} of {service} in {self.environment}"
-            raise PlatformError(ErrorCode.FAILED_PRECONDITION, f"{where}: {exc.problem}", exc.hint) from exc
+        return self.secrets.in_setting(name, variables[name])
 
     def _service_output(self, service: str, output: str, path: Path) -> str:
         known = self.services()
@@ -360,20 +351,9 @@ class _Resolution:
         if output != "value":
             raise PlaceholderError(f"a secret has no output {output!r}", "it has value")
         try:
-            return self._reference(name)
+            return self.secrets.text(name)
         except PlaceholderError as exc:
             raise self.document.error(path, exc.problem, exc.hint, ErrorCode.FAILED_PRECONDITION) from exc
-
-    def _reference(self, name: str) -> str:
-        """The text that stands for the newest version of a secret."""
-        ref = self.secret(name) if is_name(name) else None
-        if ref is None:
-            raise PlaceholderError(
-                f"{self.score.metadata.name} has no secret {name!r:.60} in {self.environment}",
-                f"`santiago secret set NAME --env {self.environment}` makes one; `santiago secret list` shows them",
-            )
-        self.found[str(ref)] = ref
-        return str(ref)
 
     def _placeholders(self) -> tuple[tuple[str, str], ...]:
         """What may stand in a file of the release, which is read when an instance starts, and what it stands for."""
