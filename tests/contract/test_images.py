@@ -21,6 +21,8 @@ from santiago_platform.adapters.local.tenants import Tenants
 from santiago_platform.adapters.process import Process, processes_of
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.environment import Settings, Tenant
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.secret import SecretRef
 from santiago_platform.domain.workload import Container, File, Instance, Limits, Probe, Template, Volume
 from santiago_platform.ports.compute import Compute, InstanceState
 from santiago_platform.testing.base_image import FOUND_BY_PROBES, fetch_podman, write_base_image, write_service
@@ -194,6 +196,36 @@ class TestAContainer:
         assert said["NoNewPrivs"] == "1"
         kept = workspace.layout.volumes / "web__production" / "tenants"
         assert kept.stat().st_uid == tenants.uid("shop")
+        await workspace.empty(compute)
+
+    async def test_its_secrets_are_no_words_of_podmans_command(
+        self, make: Make, workspace: SupervisedWorkspace, artifacts: LocalArtifacts
+    ) -> None:
+        refs = tuple(SecretRef(name=name, version=1) for name in ("password", "pem"))
+        values = {str(refs[0]): " planted #'\"$x` end ", str(refs[1]): "planted\nlines"}
+        compute = LocalCompute(
+            workspace.layout,
+            workspace.supervisor,
+            PortRegistry(workspace.layout.root),
+            artifacts,
+            FastClock(),
+            secrets=lambda _template: values,
+        )
+        file = File(path="/etc/pem", content=str(refs[1]))
+        instance = Instance(template=make(variables={"PASSWORD": str(refs[0])}, files=(file,), secrets=refs), index=0)
+        await compute.start(instance)
+        status = await until_ready(compute, instance)
+        variables = Path(f"/proc/{status.pid}/environ").read_bytes().decode().split("\0")
+        assert f"PASSWORD={values[str(refs[0])]}" in variables
+        assert Path(f"/proc/{status.pid}/root/etc/pem").read_text() == "planted\nlines"
+        unit = workspace.supervisor.directory(instance.id)
+        holding = {path.name for path in unit.rglob("*") if path.is_file() and b"planted" in path.read_bytes()}
+        assert holding == {"variables-main", "file-main-0"}
+        several_lines = make(variables={"PEM": str(refs[1])}, secrets=refs)
+        with pytest.raises(PlatformError) as raised:
+            await compute.start(Instance(template=several_lines, index=0))
+        assert raised.value.code is ErrorCode.FAILED_PRECONDITION
+        assert "planted" not in str(raised.value)
         await workspace.empty(compute)
 
     async def test_several_containers_are_one_instance(

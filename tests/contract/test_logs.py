@@ -13,6 +13,7 @@ from santiago_platform.adapters.fake.observability import FakeLogs
 from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local import binaries
 from santiago_platform.adapters.local.logs import FileLogs
+from santiago_platform.adapters.secrets.redactor import Redactor
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import LogLine
 from santiago_platform.ports.logs import LogFilter
@@ -130,6 +131,15 @@ class TestRealLogger:
         assert "hunter2secret99" not in text
         assert "used" in text
         assert await self.read(tmp_path, text=secret[:12]) == []
+
+    async def test_known_values_are_hidden_wherever_they_stand_and_cannot_be_searched_for(
+        self, tmp_path: Path, say: Callable[[bytes], None]
+    ) -> None:
+        say(b"it said planted-value twice: planted-value\n")
+        logs = FileLogs(Layout.of(tmp_path), Redactor(["planted-value"]).hide)
+        (line,) = (await logs.read(LogFilter(limit=10))).lines
+        assert line.text == "it said <redacted> twice: <redacted>"
+        assert (await logs.read(LogFilter(limit=10, text="planted"))).lines == ()
 
     @pytest.mark.parametrize(
         ("text", "level"),

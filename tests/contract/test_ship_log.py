@@ -16,6 +16,7 @@ import pytest
 
 from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.ship_log import FakeShipLog
+from santiago_platform.adapters.secrets.redactor import Redactor
 from santiago_platform.adapters.ship_log.log_directory import verify_directory
 from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.domain.errors import ErrorCode, PlatformError
@@ -61,6 +62,16 @@ class TestFileShipLog(ShipLogContract):
         files = {f.name: len(f.read_bytes().splitlines()) for f in directory.glob("*.jsonl")}
         assert files == {DAY: 1, "2026-01-02.jsonl": 2}, "a clock that is set back does not reopen a day"
         assert (await log.verify()).intact
+
+    async def test_known_values_are_hidden_in_a_body_and_what_names_things_stays(
+        self, directory: Path, keys: Path, clock: ManualClock
+    ) -> None:
+        log = FileShipLog(directory, keys, clock, hide=Redactor(["planted"]).hide)
+        body = {"detail": ["a planted value"], "nested": {"reason": "planted"}}
+        entry = await log.append(opened(1).model_copy(update={"body": body, "subject": "planted/production"}))
+        assert entry.body == {"detail": ["a <redacted> value"], "nested": {"reason": "<redacted>"}}
+        assert entry.subject == "planted/production"
+        await log.close()
 
     async def test_it_goes_on_after_reopening(
         self, log: FileShipLog, directory: Path, keys: Path, clock: ManualClock

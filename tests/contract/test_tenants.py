@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import os
 import stat
@@ -21,7 +23,8 @@ from santiago_platform.adapters.process import processes_of, user_of
 from santiago_platform.adapters.system import SystemClock
 from santiago_platform.domain.environment import Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.workload import Instance, Probe, Template
+from santiago_platform.domain.secret import SecretRef
+from santiago_platform.domain.workload import File, Instance, Probe, Template
 from santiago_platform.ports.compute import InstanceState, InstanceStatus
 from santiago_platform.ports.jobs import JobState
 from santiago_platform.testing.compute import UnpackedRelease, service_template, until_gone, until_ready
@@ -204,6 +207,56 @@ class TestAsRoot:
         reached = told["reached"]
         assert isinstance(reached, dict)
         assert set(reached.values()) <= {"Permission denied", "No such file or directory"}
+
+    async def test_its_secrets_reach_it_alone_by_no_command_line_and_a_tenant_reads_no_other_ones(
+        self, ground: Ground
+    ) -> None:
+        ref = SecretRef(name="password", version=1)
+        values = {str(ref): "planted 'value' $x"}
+        compute = LocalCompute(
+            ground.layout,
+            ground.supervisor,
+            PortRegistry(ground.layout.root),
+            ground.release,
+            SystemClock(),
+            tenants=ground.tenants,
+            secrets=lambda template: values if template.secrets else {},
+        )
+        opens = (
+            "import hashlib, os, signal\n"
+            "held = os.environ['PASSWORD'], open('/etc/password-of-santiago').read()\n"
+            "shape = os.stat('/etc/password-of-santiago')\n"
+            "print(*(hashlib.sha256(text.encode()).hexdigest() for text in held), shape.st_uid == os.getuid(), "
+            "oct(shape.st_mode), flush=True)\n"
+            "signal.pause()\n"
+        )
+        vault = service_template(
+            "vault",
+            tenant="bank",
+            command=("python3", "-I", "-S", "-c", opens),
+            variables={"PASSWORD": f"u:{ref}"},
+            files=(File(path="/etc/password-of-santiago", mode=0o400, content=f"u:{ref}"),),
+            secrets=(ref,),
+            ports=(),
+            readiness=Probe(command=("sh", "-c", "[ ${#PASSWORD} -eq 20 ]")),
+        )
+        instance, status = await started(compute, vault)
+        log = ground.layout.logs / instance.id / "current"
+        digest = hashlib.sha256(f"u:{values[str(ref)]}".encode()).hexdigest()
+        await eventually(
+            lambda: asyncio.to_thread(log.read_text), lambda text: f"{digest} {digest} True 0o100400" in text
+        )
+        unit = ground.supervisor.directory(instance.id)
+        holding = {path.name: path for path in unit.rglob("*") if path.is_file() and b"planted" in path.read_bytes()}
+        assert holding.keys() == {"environment", "file-main-0"}
+        assert holding["environment"].stat().st_mode & 0o777 == 0o600
+        reader, _ = await started(compute, template("till", *holding.values(), Path(f"/proc/{status.pid}/environ")))
+        reached = (await ground.seen(reader))["reached"]
+        assert isinstance(reached, dict)
+        assert set(reached.values()) <= {"Permission denied", "No such file or directory"}
+        for status in await compute.list():
+            await compute.stop(status.instance.id)
+        await eventually(compute.list, lambda listed: not listed)
 
     async def test_it_has_no_privilege_left_and_can_get_none(self, compute: LocalCompute, ground: Ground) -> None:
         instance, _ = await started(compute, template("till"))

@@ -192,8 +192,9 @@ class _Api:
 
     async def remove_secret(self, request: Request) -> Response:
         asked = {**request.query_params, **request.path_params}
-        version = {"version": asked.pop("version")} if "version" in asked else {}
-        removal = parse(RemoveRequest, {"secret": asked, **version})
+        version = asked.pop("version", None)
+        number = int(version) if version is not None and version.isdecimal() else version
+        removal = parse(RemoveRequest, {"secret": asked, "version": number})
         await remove_secret(self._ports, _principal(request), removal)
         return Response(status_code=204)
 

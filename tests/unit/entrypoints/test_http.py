@@ -11,6 +11,7 @@ import pytest
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.secret import VALUE_BYTES, Secret
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.entrypoints.http import BODY_BYTES, build_app, http_status
 from santiago_platform.operations.evidence import EVIDENCE_BYTES
@@ -201,6 +202,30 @@ async def test_versions_are_listed_over_http(http: httpx2.AsyncClient) -> None:
     await http.post("/api/tools/deploy_service", json={"service": "web", "environment": "production", "git_ref": "v1"})
     found = (await http.get("/api/versions/web/production")).json()
     assert found == {"service": "web", "environment": "production", "versions": []}
+
+
+async def test_a_secret_is_set_as_the_value_itself_listed_without_it_and_removed(
+    http: httpx2.AsyncClient, platform: FakePlatform
+) -> None:
+    path = "/api/secrets/production/password"
+    made = await http.put(f"{path}?service=web", content=b"hunter2")
+    assert made.status_code == 201
+    assert (made.json()["version"], made.json()["service"]) == (1, "web")
+    listed = await http.get("/api/secrets")
+    assert listed.json()["secrets"] == [made.json()]
+    assert "hunter2" not in made.text + listed.text
+    secret = Secret(environment="production", name="password", service="web")
+    assert await platform.secrets.value(secret, 1) == "hunter2"
+    assert error(await http.put(path, content=b"x" * (VALUE_BYTES + 1))) == (400, "invalid_argument")
+    assert error(await http.put("/api/secrets/moon/password", content=b"x")) == (404, "not_found")
+    assert error(await http.put("/api/secrets/production/No_Name", content=b"x")) == (400, "invalid_argument")
+    assert error(await http.put(f"{path}?servce=web", content=b"x")) == (400, "invalid_argument")
+    observer = await bearer(platform, Role.OBSERVER)
+    assert error(await http.put(path, content=b"x", headers=observer)) == (403, "permission_denied")
+    assert (await http.get("/api/secrets", headers=observer)).status_code == 200
+    assert error(await http.delete(f"{path}?service=web&version=2")) == (404, "not_found")
+    assert (await http.delete(f"{path}?service=web&version=1")).status_code == 204
+    assert (await http.get("/api/secrets")).json()["secrets"] == []
 
 
 async def test_gates_are_asked_over_http(http: httpx2.AsyncClient) -> None:
