@@ -149,8 +149,8 @@ async def test_a_secret_is_rolled_out_rotated_and_rolled_back_and_found_nowhere_
     assert answered(service) == digests(FIRST), "what runs keeps what it has"
     async with service.client() as client:
         (shown,) = (await call(client, "read_architecture", {"service": "hello"}))["services"]
-        assert "password: version 1; version 2 is newer: the next deploy gives it" in shown["secrets"]
-    service.santiago(*DEPLOY)
+        assert "password=1 (stale: the next deploy gives 2)" in shown["requirements"]["secrets"]
+    service.santiago("deploy", "hello", "--env", "production", "--promote", "production", "--wait")
     assert answered(service) == digests(SECOND)
     refused = service.santiago("secret", "remove", "password", "--env", "production", "--service", "hello", check=False)
     assert refused.returncode == 1

@@ -17,7 +17,7 @@ from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
 from .jobs import in_words
 from .parity import ParityView, parity
-from .secrets import secret_lines
+from .secrets import in_use
 from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
@@ -59,7 +59,6 @@ class ServiceView(Value):
     it; empty for a worker. traffic_percent None: the proxies do not agree yet.
 
     jobs: a line for each of the live version: how its last run ended, and when the next one is.
-    secrets: a line for each that the live version refers to: which version it has, and whether a newer one waits.
     drift: where live differs from desired; empty outside a rollout means that it is as it should be.
     """
 
@@ -73,7 +72,6 @@ class ServiceView(Value):
     versions: tuple[VersionView, ...]
     requirements: dict[str, str]
     jobs: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
     rollout: str = ""
     drift: tuple[str, ...] = ()
 
@@ -193,9 +191,8 @@ async def _service(
         rollback_to=deployment.previous.name if deployment.previous else "",
         generation=deployment.generation,
         versions=tuple(_version(version, instances, route) for version in versions.values()),
-        requirements=_requirements(live, instances) if live else {},
+        requirements=_requirements(ports, live, instances) if live else {},
         jobs=await ports.store.read(lambda v: in_words(v, deployment, now)) if live and live.jobs else (),
-        secrets=secret_lines(ports, live.template) if live else (),
         rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
         drift=() if rollout else tuple(_drift(want, instances, route)),
     )
@@ -225,7 +222,7 @@ def _version(version: Version, instances: list[InstanceStatus], route: RouteStat
     )
 
 
-def _requirements(version: Version, instances: list[InstanceStatus]) -> dict[str, str]:
+def _requirements(ports: Ports, version: Version, instances: list[InstanceStatus]) -> dict[str, str]:
     template, limits = version.template, version.template.limits
     gaps = {s.not_enforced for s in instances if s.not_enforced and s.instance.template.version == version.name}
     found = {
@@ -233,6 +230,7 @@ def _requirements(version: Version, instances: list[InstanceStatus]) -> dict[str
         "readiness": template.http_health_path or ("command" if template.readiness.command else "accepts TCP"),
         "memory_bytes": str(limits.memory_bytes) if limits.memory_bytes is not None else "",
         "cpu_cores": str(limits.cpu_cores) if limits.cpu_cores is not None else "",
+        "secrets": in_use(ports, template),
         "not_enforced": "; ".join(sorted(gaps)),
     }
     return {name: value for name, value in found.items() if value}

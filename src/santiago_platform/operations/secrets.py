@@ -107,16 +107,15 @@ async def remove_secret(ports: Ports, principal: Principal, request: RemoveReque
         record.outcome = "removed"
 
 
-def secret_lines(ports: Ports, live: Template) -> tuple[str, ...]:
-    """A line for each secret of a live version."""
-    lines = []
+def in_use(ports: Ports, live: Template) -> str:
+    """The secrets of a live version, each with the version that it has, and whether a newer one waits for a deploy."""
+    found = []
     for ref in live.secrets:
         newest = ports.secrets.newest(ref.secret(live.environment))
-        known = f"version {ref.version}"
-        if newest is not None and newest.version != ref.version:
-            known += f"; version {newest.version} is newer: the next deploy gives it"
-        lines.append(f"{ref.name}{'' if ref.service else f' of {live.environment}'}: {known}")
-    return tuple(lines)
+        stale = newest is not None and newest.version != ref.version
+        waits = f" (stale: the next deploy gives {newest.version})" if newest and stale else ""
+        found.append(f"{ref.name}={ref.version}{waits}")
+    return ", ".join(found)
 
 
 async def _admit(ports: Ports, principal: Principal, action: str, secret: Secret, *, of_the_past: bool = False) -> None:

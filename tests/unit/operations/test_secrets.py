@@ -138,7 +138,4 @@ async def test_the_architecture_says_which_version_is_live_and_whether_a_newer_o
     await live(platform, first, await put(platform, "shared", SHARED))
     await put(platform, "second")
     (service,) = (await read_architecture(platform.ports, ANN, ArchitectureQuery())).services
-    assert service.secrets == (
-        "password: version 1; version 2 is newer: the next deploy gives it",
-        "password of production: version 1",
-    )
+    assert service.requirements["secrets"] == "password=1 (stale: the next deploy gives 2), password=1"
