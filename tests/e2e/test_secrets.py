@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from santiago_platform.adapters.process import processes_of
@@ -83,12 +84,22 @@ def service(platform: RunningPlatform, watched: set[str]) -> RunningPlatform:
     (folder / "settings").write_text("password = ${resources.password.value}\n")
     platform.replace("services/hello/server.py", '"/": (200, {', ANSWER)
     platform.replace("santiago.yaml", "Hello from production", '"Hello ${secrets.greeting} $${secrets.greeting}"')
+    platform.replace("santiago.yaml", "replicas: 2", "replicas: 1")
     platform.commit("secrets")
     return platform
 
 
-def put(platform: RunningPlatform, name: str, value: str, *words: str) -> dict[str, Any]:
-    command = ["--workspace", str(platform.root), "secret", "set", name, "--env", "production", *words, "--json"]
+def put(platform: RunningPlatform, name: str, value: str, service: str = "") -> dict[str, Any]:
+    path = f"{platform.url}/api/secrets/production/{name}{f'?service={service}' if service else ''}"
+    headers = {"authorization": f"Bearer {platform.token}"}
+    made = httpx2.put(path, content=value.encode(), headers=headers, timeout=20, trust_env=False)
+    assert made.status_code == 201, made.text
+    answer: dict[str, Any] = made.json()
+    return answer
+
+
+def put_by_hand(platform: RunningPlatform, name: str, value: str) -> dict[str, Any]:
+    command = ["--workspace", str(platform.root), "secret", "set", name, "--env", "production", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "santiago_platform", *command], input=value, capture_output=True, text=True, check=True
     )
@@ -126,6 +137,12 @@ def found(platform: RunningPlatform) -> set[str]:
     return hits
 
 
+def servers(platform: RunningPlatform) -> set[int]:
+    """Processes of the service."""
+    found = {process.pid for process in processes_of(platform.layout.id, "python3")}
+    return {pid for pid in found if b"server.py" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")}
+
+
 async def test_a_service_whose_secret_is_missing_is_not_deployed_and_the_error_says_what_to_do(
     service: RunningPlatform,
 ) -> None:
@@ -138,14 +155,14 @@ async def test_a_service_whose_secret_is_missing_is_not_deployed_and_the_error_s
 async def test_a_secret_is_rolled_out_rotated_and_rolled_back_and_found_nowhere_else(
     service: RunningPlatform, watched: set[str]
 ) -> None:
-    put(service, "greeting", f"{SHARED}\n")
-    put(service, "tls-key", f"{KEY}\n", "--service", "hello")
-    first = put(service, "password", FIRST, "--service", "hello")
-    assert put(service, "password", FIRST, "--service", "hello")["version"] == first["version"] == 1
+    put_by_hand(service, "greeting", f"{SHARED}\n")
+    put(service, "tls-key", KEY, "hello")
+    first = put(service, "password", FIRST, "hello")
+    assert put(service, "password", FIRST, "hello")["version"] == first["version"] == 1
     service.santiago(*DEPLOY)
     assert answered(service) == digests(FIRST)
 
-    assert put(service, "password", SECOND, "--service", "hello")["version"] == 2
+    assert put(service, "password", SECOND, "hello")["version"] == 2
     assert answered(service) == digests(FIRST), "what runs keeps what it has"
     async with service.client() as client:
         (shown,) = (await call(client, "read_architecture", {"service": "hello"}))["services"]
@@ -164,18 +181,19 @@ async def test_a_secret_is_rolled_out_rotated_and_rolled_back_and_found_nowhere_
     own = {path for path in hits if path.startswith(".santiago/units/hello__production__")}
     assert hits == own
     assert {Path(path).name.partition("-")[0] for path in own} == {"environment", "file"}
-    listed = service.santiago("secret", "list").stdout
-    assert "hello/production" in listed
-    assert not any(value in listed for value in PLANTED)
 
 
 async def test_an_instance_gets_them_again_while_the_daemon_is_dead(service: RunningPlatform) -> None:
+    async def daemon() -> int:
+        return next(unit.pid for unit in service.platform.units() if unit.name == "daemon")
+
     service.platform.supervisor.control("daemon", "-d")
     try:
-        for process in processes_of(service.layout.id, "python3"):
-            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-            if b"server.py" in words:
-                process.send(signal.SIGKILL)
+        await eventually(daemon, lambda pid: pid == 0)
+        killed = servers(service)
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
 
         async def again() -> list[str] | None:
             try:
@@ -184,6 +202,8 @@ async def test_an_instance_gets_them_again_while_the_daemon_is_dead(service: Run
                 return None
 
         assert await eventually(again) == digests(FIRST)
+        assert not killed & servers(service)
+        assert await daemon() == 0
     finally:
         service.platform.supervisor.control("daemon", "-u")
         service.santiago("up", "-d")
@@ -194,7 +214,10 @@ async def test_what_nothing_refers_to_is_removed_and_the_ships_log_has_its_finge
 ) -> None:
     spare = put(service, "spare", "planted-two-spare")
     service.santiago("secret", "remove", "spare", "--env", "production")
-    assert {secret["name"] for secret in service.json("secret", "list")} == {"greeting", "tls-key", "password"}
+    listed = service.santiago("secret", "list").stdout
+    assert "hello/production" in listed
+    assert "spare" not in listed
+    assert not any(value in listed for value in PLANTED)
     log = "".join(path.read_text() for path in service.layout.ship_log.rglob("*.jsonl"))
     assert spare["fingerprint"] in log
     assert not any(value in log for value in PLANTED)
