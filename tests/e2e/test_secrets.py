@@ -187,7 +187,10 @@ async def test_an_instance_gets_them_again_while_the_daemon_is_dead(service: Run
     async def daemon() -> int:
         return next(unit.pid for unit in service.platform.units() if unit.name == "daemon")
 
-    service.platform.supervisor.control("daemon", "-d")
+    supervisor = service.platform.supervisor
+    stopping = supervisor.directory("daemon") / "stopping"
+    stopping.touch()  # else it is started again
+    supervisor.control("daemon", "-d")
     try:
         await eventually(daemon, lambda pid: pid == 0)
         killed = servers(service)
@@ -205,7 +208,8 @@ async def test_an_instance_gets_them_again_while_the_daemon_is_dead(service: Run
         assert not killed & servers(service)
         assert await daemon() == 0
     finally:
-        service.platform.supervisor.control("daemon", "-u")
+        stopping.unlink()
+        supervisor.control("daemon", "-u")
         service.santiago("up", "-d")
 
 
