@@ -18,6 +18,7 @@ from santiago_platform.adapters.layout import Layout
 from santiago_platform.adapters.local.backup import MANIFEST, back_up
 from santiago_platform.adapters.local.port_registry import PortRegistry
 from santiago_platform.adapters.local.restore import Restored, restore
+from santiago_platform.adapters.secrets.file import FileSecrets
 from santiago_platform.adapters.ship_log.ship_log import FileShipLog
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.adapters.system import SystemClock
@@ -25,6 +26,7 @@ from santiago_platform.adapters.workspace.init import init_workspace
 from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role, Token
+from santiago_platform.domain.secret import Secret
 from santiago_platform.domain.ship_log import Draft, EntryKind
 
 
@@ -106,6 +108,17 @@ async def test_what_is_restored_is_what_was_backed_up(layout: Layout, backup: Pa
     assert (await artifacts.unpack(release.digest) / "server.py").is_file()
     for path in ("santiago.yaml", "untracked.txt", "services/hello/server.py", ".santiago/keys/ship-log.key"):
         assert (other.root / path).read_bytes() == (layout.root / path).read_bytes(), path
+
+
+async def test_secrets_come_with_their_key(layout: Layout, tmp_path: Path) -> None:
+    secret = Secret(environment="production", name="password")
+    await FileSecrets(layout.secrets, layout.keys, SystemClock()).put(secret, "planted-value")
+    back_up(layout, tmp_path / "backup.tar")
+    assert b"planted-value" not in (tmp_path / "backup.tar").read_bytes()
+    restore(tmp_path / "backup.tar", tmp_path / "elsewhere")
+    other = Layout.of(tmp_path / "elsewhere")
+    assert await FileSecrets(other.secrets, other.keys, SystemClock()).value(secret, 1) == "planted-value"
+    assert {path.stat().st_mode & 0o777 for path in (other.secrets, other.keys / "secrets.key")} == {0o600}
 
 
 def test_files_keep_their_modes_links_and_names(backup: Path, tmp_path: Path) -> None:
