@@ -151,7 +151,8 @@ async def _templates(ports: Ports) -> set[Template]:
     def read(view: Snapshot) -> set[Template]:
         versions: list[Version | None] = []
         for deployment in view.deployments():
-            versions += [deployment.live, deployment.previous]
+            periods = view.live_periods(deployment.service, deployment.environment)
+            versions += [deployment.live, deployment.previous, *(period.version for period in periods)]
         for rollout in view.active_rollouts():
             versions += [rollout.old, rollout.new]
         runs = view.job_runs(unfinished=True, limit=RUNS)
