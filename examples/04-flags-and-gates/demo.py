@@ -36,6 +36,7 @@ GATES = """\
 FAILED = '<testsuite><testcase name="greets"/><testcase name="counts"><failure/></testcase></testsuite>'
 PASSED = '<testsuite><testcase name="greets"/><testcase name="counts"/></testsuite>'
 READS = 100
+EDITED = "by hand, while the platform was down"
 
 
 def attest(platform: RunningPlatform, token: str, release: str, junit: str) -> None:
@@ -91,7 +92,7 @@ async def told(http: httpx2.AsyncClient, base: str) -> AsyncIterator[AsyncIterat
 
 
 async def flags(platform: RunningPlatform, client: Client) -> bool:
-    """Off, on for a third, on for all, killed, and read all the while the daemon is dead."""
+    """Off, on for a third, and, while the daemon is dead, on for all by hand."""
     base = ""
     async with httpx2.AsyncClient(trust_env=False) as http:
 
@@ -108,22 +109,21 @@ async def flags(platform: RunningPlatform, client: Client) -> bool:
         seen = [await read()]
         await change(client, "set", percent=30)
         seen.append(await read())
+        daemon = next(unit for unit in platform.platform.units() if unit.name == "daemon")
         async with told(http, base) as changes:
+            os.kill(daemon.pid, signal.SIGKILL)
+            console.print(f"kill -9 {daemon.pid}: the daemon is gone")
             file = platform.root / "flags.json"
             text = file.read_text()
             began = time.monotonic()
             file.write_text(text.replace('"on", 30', '"on", 100').replace('"off", 70', '"off", 0'))
             console.print(f"edited by hand: clients were told {await anext(changes) - began:.2f} s later")
         seen.append(await read())
-        daemon = next(unit for unit in platform.platform.units() if unit.name == "daemon")
-        os.kill(daemon.pid, signal.SIGKILL)
-        seen.append(await read())
-        console.print(f"kill -9 {daemon.pid}: the daemon is gone, and flags are read")
     for users in seen:
         console.print(f"  of {READS} users: {dict(users)}")
     failed = sum(READS - sum(users[value] for value in ("True", "False")) for users in seen)
     console.print(f"{failed} of {READS * len(seen)} reads failed")
-    return failed == 0 and 15 < seen[1]["True"] < 45 and seen[2] == seen[3] == {"True": READS}
+    return failed == 0 and 15 < seen[1]["True"] < 45 and seen[2] == {"True": READS}
 
 
 async def kill(platform: RunningPlatform) -> bool:
@@ -133,7 +133,7 @@ async def kill(platform: RunningPlatform) -> bool:
     log = "".join(path.read_text() for path in platform.layout.ship_log.glob("*.jsonl"))
     verified = platform.json("log", "verify")
     console.print(f"the ship's log has {verified['entries']} entries in one chain, and the edit is one of them")
-    return done["state"] == "succeeded" and verified["intact"] and "flag.edited" in log
+    return done["state"] == "succeeded" and verified["intact"] and EDITED in log
 
 
 async def run(platform: RunningPlatform) -> bool:
