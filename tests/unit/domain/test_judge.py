@@ -172,3 +172,65 @@ def test_a_stored_judge_goes_on_as_if_it_had_never_stopped(given_rows: list[tupl
         resumed = Judge.model_validate_json(resumed.stored()).look(i // 4, {"errors": bucket(*row)}, values)
     assert resumed == through
     assert resumed.judgement() == through.judgement()
+
+
+@given(rows, rows)
+@settings(max_examples=60)
+def test_once_failed_it_is_failed_whatever_comes_after(
+    before: list[tuple[int, int, int, int]], later: list[tuple[int, int, int, int]]
+) -> None:
+    judge = looked(Judge(counted=(counted(),)), (40, 3, 100, 900), 10)
+    for i, row in enumerate([*before, *later]):
+        judge = judge.look(i, {"errors": bucket(*row)})
+        judge = judge.at_new_weight() if i == len(before) else judge
+        assert judge.judgement().verdict is Verdict.FAIL
+
+
+@given(rows)
+@settings(max_examples=60)
+def test_each_request_counts_once_and_none_of_a_bucket_that_one_version_got_nothing_in(
+    given_rows: list[tuple[int, int, int, int]],
+) -> None:
+    judge, cut = Judge(counted=(counted(), counted("slow"))), len(given_rows) // 2
+    for i, row in enumerate(given_rows):
+        before, judge = judge, judge.look(i // 4, {"errors": bucket(*row)})
+        assert judge.counted[1] == before.counted[1], "a metric without a bucket is not looked at"
+        if 0 in row[2:]:
+            assert judge == before
+        if i + 1 == cut:
+            judge = judge.at_new_weight()
+    comparable = [(i, row) for i, row in enumerate(given_rows) if 0 not in row[2:]]
+    at_weight = [row for i, row in comparable if i >= cut or cut == 0]
+    for total, used in (("whole", [row for _, row in comparable]), ("at_weight", at_weight)):
+        sums = [sum(row[i] for row in used) for i in range(4)]
+        assert getattr(judge.counted[0], total) == bucket(*sums)
+
+
+@given(rows, st.integers(1, 200), st.integers(1, 1000), st.integers(0, 20), st.data())
+@settings(max_examples=100)
+def test_one_more_error_of_the_canary_never_speaks_for_it(
+    given_rows: list[tuple[int, int, int, int]], canary: int, stable: int, errors: int, data: st.DataObject
+) -> None:
+    judge = Judge(counted=(counted(),))
+    for i, row in enumerate(given_rows):
+        judge = judge.look(i // 4, {"errors": bucket(*row)})
+    fewer = data.draw(st.integers(0, canary))
+    more = data.draw(st.integers(fewer, canary))
+    of_stable = min(errors, stable)
+    worse, better = (judge.look(20, {"errors": bucket(x, of_stable, canary, stable)}).counted[0] for x in (more, fewer))
+    assert worse.promotion.log_e <= better.promotion.log_e + 1e-9
+    assert worse.abort.log_e >= better.abort.log_e - 1e-9
+
+
+@given(rows, st.booleans())
+@settings(max_examples=40)
+def test_a_metric_that_decides_nothing_or_may_not_abort_aborts_nothing(
+    given_rows: list[tuple[int, int, int, int]], dry_run: bool
+) -> None:
+    loud = counted("slow", dry_run=True) if dry_run else counted("slow", may_abort=False)
+    judge = Judge(counted=(counted(), loud))
+    judge = looked(judge, (40, 3, 100, 900), 20, "slow")
+    assert judge.counted[1].abort.log_e > math.log(100), "it is loud"
+    for i, row in enumerate(given_rows):
+        judge = judge.look(5 + i // 4, {"slow": bucket(*row)})
+    assert not judge.failed
