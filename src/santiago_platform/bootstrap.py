@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .adapters.advisors.advisors import WorkspaceAdvisors
+from .adapters.advisors.keys import Keys
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
@@ -46,9 +47,12 @@ from .adapters.system import LoopActivation, SystemClock
 from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
 from .adapters.workspace.workspace import FileWorkspace
+from .domain.environment import Settings
 from .domain.errors import ErrorCode, PlatformError
 from .domain.secret import Secret, SecretRef
 from .ports import Ports
+
+ADVISOR_KEYS = "advisors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,12 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 approvals=StoredApprovals(store),
                 webhook=HttpWebhook(layout.root),
                 flags=flags,
-                advisors=WorkspaceAdvisors(),
+                advisors=WorkspaceAdvisors(
+                    workspace.last_good_settings,
+                    Keys(layout.root, layout.keys / ADVISOR_KEYS),
+                    clock,
+                    hide=secrets.hide,
+                ),
                 secrets=secrets,
             ),
             addresses=addresses,
@@ -156,6 +165,11 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             platform=platform,
             concerns=traffic.concerns,
         )
+
+
+def keep_advisor_keys(layout: Layout, settings: Settings) -> list[str]:
+    """Keeps the keys of advisors that this process's environment has, for the daemon. Returns their variables."""
+    return Keys(layout.root, layout.keys / ADVISOR_KEYS).keep(settings.advisors.providers)
 
 
 def anchor_ship_log(layout: Layout) -> None:
@@ -188,6 +202,7 @@ __all__ = [
     "examine",
     "fetch",
     "init_workspace",
+    "keep_advisor_keys",
     "known_ports",
     "missing",
     "restore",

@@ -58,6 +58,11 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     return [_hidden(item, hide) for item in value] if isinstance(value, list) else value
 
 
+def redacted_text(text: str) -> str:
+    """Text with every secret in it replaced; what holds a lone surrogate is made encodable."""
+    return _text(text)
+
+
 def _encodable(text: str) -> str:
     # A lone surrogate cannot be encoded, and whoever sends one must not thereby stay out of the log.
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

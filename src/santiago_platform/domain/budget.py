@@ -73,14 +73,20 @@ class AiBudget(Value):
             if limit is not None and used + charge.amount_usd > limit:
                 return PlatformError(
                     ErrorCode.RESOURCE_EXHAUSTED,
-                    f"{what} of ${limit:f} does not suffice: ${used:f} is spent or reserved, and asking "
-                    f"{charge.model} may cost ${charge.amount_usd:f}",
+                    f"{what} of ${limit:f} does not suffice: asking {charge.model} may cost ${charge.amount_usd:f}",
                     f"the built-in planner needs none; a new day begins at midnight in {self.time_zone}",
+                    internal=f"${used:f} is spent or reserved",  # by all tenants, who do not know of each other
                 )
         return None
 
     def is_low(self, spent: Spent) -> bool:
+        """From here on the cheaper model is asked, and somebody should know."""
         return spent.total_usd >= self.daily_usd * Decimal(str(self.warn_ratio))
+
+    def becomes_low(self, charge: Charge, spent: Spent) -> bool:
+        """Whether it is the charge that does it. spent: of its day, without it."""
+        with_it = Spent(total_usd=spent.total_usd + charge.amount_usd)
+        return self.is_low(with_it) and not self.is_low(spent)
 
 
 ZERO = Decimal(0)
@@ -95,7 +101,8 @@ class Settlement(StrEnum):
 
 class Charge(Value):
     """A line of the ledger. day: whose limit it counts against. reserved_usd: the worst case.
-    amount_usd: what counts."""
+    amount_usd: what counts. warned: it was the one that made the day's budget low, which is told once.
+    """
 
     id: str
     at: datetime
@@ -111,6 +118,7 @@ class Charge(Value):
     amount_usd: Usd
     settlement: Settlement = Settlement.OPEN
     usage: Usage | None = None
+    warned: bool = False
 
     def settled(self, settlement: Settlement, usage: Usage | None = None, price: Price | None = None) -> Charge:
         """Once; a charge that was settled stays as it is. What was answered never counts for more than was reserved."""

@@ -48,8 +48,9 @@ class Decision(Value):
 class ChangeRequest(Value):
     """id: of its operation. kind: the operation that carries it out. arguments: typed, with what was resolved.
 
-    live: fingerprint of what was live when it was planned. release: a digest, where it is about one.
-    why: what made it wait. approvers: roles, one of which suffices. decision: None while it waits.
+    live: fingerprint of what was live when it was planned. release: a digest, where it is about one. why: what made it
+    wait. advice: of whoever planned it of words. approvers: roles, one of which suffices. decision: None while it
+    waits.
     """
 
     id: str
@@ -64,6 +65,7 @@ class ChangeRequest(Value):
     release: str = ""
     wants: Wants
     why: str = ""
+    advice: dict[str, Any] = {}
     approvers: tuple[Role, ...] = ()
     asked_at: datetime
     expires_at: datetime

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from .advisor import Advisors
 from .budget import AiBudget
 from .canary import Canary
 from .change_request import ApprovalRule
@@ -177,6 +178,7 @@ class Settings(Value):
     ingress: Ingress = Ingress()
     flags: FlagSettings = FlagSettings()
     budget: AiBudget = AiBudget()
+    advisors: Advisors = Advisors()
 
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""

@@ -90,11 +90,14 @@ class Usage(Value):
 
 
 class Completion(Value):
-    """What a provider sent back. text: the draft as JSON, not checked yet. model: as the provider names it."""
+    """What a provider sent back. text: the draft as JSON, not checked yet. model: as the provider names it.
+
+    usage: None where it did not say.
+    """
 
     text: str
     model: str
-    usage: Usage = Usage()
+    usage: Usage | None = None
 
 
 class Planner(Value):

@@ -19,6 +19,7 @@ import uvloop
 from ..bootstrap import Layout, Wired, anchor_ship_log, wire
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import PLATFORM, Principal, Role
+from ..operations.ai_budget import settle_interrupted
 from ..operations.change import close_interrupted, note, note_lost
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
@@ -86,7 +87,9 @@ async def _greet(layout: Layout, wired: Wired) -> list[str]:
     """
     lost = await note_lost(wired.ports, PLATFORM)
     closed = await close_interrupted(wired.ports)
-    body = {"pid": os.getpid(), "interrupted": closed, **_restored(layout)}
+    unsettled = await settle_interrupted(wired.ports)
+    charges = {"charges_settled_at_their_worst": unsettled} if unsettled else {}
+    body = {"pid": os.getpid(), "interrupted": closed, **charges, **_restored(layout)}
     await note(wired.ports, PLATFORM, "platform.start", str(layout.root), body)
     layout.restored.unlink(missing_ok=True)
     await _ensure_owner_token(layout, wired)

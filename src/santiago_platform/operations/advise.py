@@ -7,12 +7,14 @@ has to pass.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ..domain.budget import ZERO, Charge, Price, Settlement
+from ..domain.context import clean
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.proposal import Ask, Completion, Draft, Planner, Proposal, Usage
@@ -20,15 +22,26 @@ from ..ports import Ports
 from ..ports.advisors import Advisor, AnswerError, NotBilledError
 from .ai_budget import reserve, settle, spent_today
 
+CORRECTABLE = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_FOUND})
 TRIES = 2  # of one advisor: the second is told what was wrong with the first answer
 
 T = TypeVar("T", bound=BaseModel)
 
 
 async def advise(
-    ports: Ports, principal: Principal, ask: Ask, draft: type[Draft[T]], *, operation: str = ""
+    ports: Ports,
+    principal: Principal,
+    ask: Ask,
+    draft: type[Draft[T]],
+    *,
+    operation: str = "",
+    check: Callable[[T], Awaitable[None]] | None = None,
 ) -> Proposal[T]:
-    """The first draft that holds. Raises the built-in planner's own error where nobody made one."""
+    """The first draft that holds. check: raises PlatformError for a request that cannot be: one that names what does
+    not exist is corrected like one that is not valid; any other refusal ends it and is raised here.
+
+    Raises the built-in planner's own error where nobody made a draft.
+    """
     budget, spent = await spent_today(ports, ports.clock.now())
     cheap = budget.is_low(spent) or not ask.task.strong
     tried: list[str] = []
@@ -48,8 +61,14 @@ async def advise(
             cost += amount
             try:
                 checked = draft.model_validate_json(completion.text)
-            except ValidationError as exc:
-                correction = _words(exc)
+                if check is not None:
+                    await check(checked.request)
+            except (ValidationError, PlatformError) as exc:
+                if isinstance(exc, PlatformError):
+                    if exc.code not in CORRECTABLE:
+                        raise
+                    last = exc
+                correction = _words(exc) if isinstance(exc, ValidationError) else f"{exc.message} ({exc.hint})"[:2000]
                 tried.append(f"{Planner(advisor=advisor.name, model=model)}: its answer does not hold: {correction}")
                 continue
             return Proposal(
@@ -58,9 +77,10 @@ async def advise(
                 tried=tuple(tried),
                 cost_usd=cost,
             )
-    raise last or PlatformError(
-        ErrorCode.UNAVAILABLE, "no advisor made a plan of it", "say it by typed arguments", internal="; ".join(tried)
-    )
+    if last is None:
+        last = PlatformError(ErrorCode.UNAVAILABLE, "no advisor made a plan of it", "say it by typed arguments")
+    before = f"; before that, {'; '.join(tried[:-1])}" if len(tried) > 1 else ""
+    raise PlatformError(last.code, last.message, (last.hint + before)[:2000], internal=last.internal) from last
 
 
 class _Failed(Exception):  # noqa: N818 - not an error of its own: it carries one
@@ -104,7 +124,8 @@ async def _call(
     except BaseException:
         await _settle(ports, charge, Settlement.UNKNOWN)
         raise
-    settled = await _settle(ports, charge, Settlement.ANSWERED, completion.usage, price)
+    outcome = Settlement.UNKNOWN if completion.usage is None else Settlement.ANSWERED
+    settled = await _settle(ports, charge, outcome, completion.usage, price)
     ports.advisors.report(advisor, None)
     return completion, settled.amount_usd
 
@@ -118,4 +139,4 @@ async def _settle(
 
 def _words(exc: ValidationError) -> str:
     errors = exc.errors(include_url=False, include_input=False)[:8]
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the answer'}: {e['msg']}" for e in errors)[:2000]
+    return clean("; ".join(f"{'.'.join(map(str, e['loc'])) or 'the answer'}: {e['msg']}" for e in errors))[:2000]

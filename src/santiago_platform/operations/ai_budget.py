@@ -7,10 +7,13 @@ from decimal import Decimal
 
 from ..domain.budget import AiBudget, Charge, Price, Settlement, Spent
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.identity import Principal
+from ..domain.identity import PLATFORM, Principal
 from ..domain.proposal import Ask, Usage
 from ..ports import Ports
 from ..ports.store import Transaction
+from .change import note
+
+CHARGES_OF_A_DAY = 100_000  # more than a day's budget pays for
 
 
 def worst_case(ask: Ask, price: Price) -> Decimal:
@@ -53,14 +56,25 @@ async def reserve(
         amount_usd=worst,
     )
 
-    def unit(tx: Transaction) -> None:
-        refused = budget.refusal(charge, tx.spent(charge.day))
+    def unit(tx: Transaction) -> tuple[Charge, Decimal]:
+        spent = tx.spent(charge.day)
+        refused = budget.refusal(charge, spent)
         if refused is not None:
             raise refused
-        tx.save_charge(charge)
+        # Settling lowers what is spent, so it may become low again: the day's ledger knows whether it was told.
+        low = budget.becomes_low(charge, spent) and not any(
+            c.warned for c in tx.charges(day=charge.day, limit=CHARGES_OF_A_DAY)
+        )
+        made = charge.model_copy(update={"warned": low})
+        tx.save_charge(made)
+        return made, spent.total_usd + charge.amount_usd
 
-    await ports.store.write(unit)
-    return charge
+    made, total = await ports.store.write(unit)
+    if made.warned:
+        body = {"day": made.day.isoformat(), "spent_usd": f"{total:f}", "daily_usd": f"{budget.daily_usd:f}"}
+        body["reason"] = "the day's AI budget is low: from now on the cheaper models are asked"
+        await note(ports, PLATFORM, "budget.low", "AI budget", body)
+    return made
 
 
 async def settle(
@@ -80,7 +94,7 @@ async def settle_interrupted(ports: Ports) -> int:
     """At start: what was under way when the platform ended may have cost all that was reserved. Returns how many."""
 
     def unit(tx: Transaction) -> int:
-        left = tx.charges(unsettled=True, limit=100_000)
+        left = tx.charges(unsettled=True, limit=CHARGES_OF_A_DAY)
         for charge in left:
             tx.save_charge(charge.settled(Settlement.UNKNOWN))
         return len(left)

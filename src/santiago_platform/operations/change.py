@@ -37,14 +37,16 @@ class Record:
 
 @asynccontextmanager
 async def change(
-    ports: Ports, principal: Principal, action: str, subject: str, request: dict[str, Any]
+    ports: Ports, principal: Principal, action: str, subject: str, request: dict[str, Any], *, operation: str = ""
 ) -> AsyncIterator[Record]:
     """Opens the entry durably before the body runs and completes it after, refused and failed changes too.
+
+    operation: its id where it has one already, since it was planned of words before.
 
     Raises RESOURCE_EXHAUSTED, with nothing written, where the disk is too full.
     """
     require_space(ports)
-    operation = ports.clock.new_id("op")
+    operation = operation or ports.clock.new_id("op")
     opened = await ports.ship_log.append(
         _draft(EntryKind.OPENED, action, principal, operation=operation, subject=subject, body={"request": request})
     )

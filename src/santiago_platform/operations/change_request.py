@@ -16,32 +16,42 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import Record, complete_operation
+from .plan_view import Advice
 
 Live = Callable[[Snapshot], str]
 
 
 class Wanted(Value):
-    """Whose word a change needs, and why."""
+    """Whose word a change needs, and why. advice: of whoever planned it of words."""
 
     wants: Wants = Wants.APPROVAL
     approvers: tuple[Role, ...] = ()
     why: str = ""
     expires_seconds: float
+    advice: dict[str, Any] = {}
 
 
-def wanted(settings: Settings, environment: str | None, answers: Iterable[Answer] = ()) -> Wanted | None:
-    """None where nobody has to be asked. environment: None for what is in all of them. answers: of the gates."""
+def wanted(
+    settings: Settings, environment: str | None, answers: Iterable[Answer] = (), advice: Advice | None = None
+) -> Wanted | None:
+    """None where nobody has to be asked. environment: None for what is in all of them. answers: of the gates. advice:
+    of whoever planned it of words."""
     names = settings.environments if environment is None else [environment]
     rules = [settings.environments[name].approvals for name in names]
     awaited = tuple(dict.fromkeys(a.awaits for a in answers if a.awaits is not None))
     strict = next((rule for rule in rules if rule.required), None)
     expires = min(rule.expires_seconds for rule in rules)
+    needs: Wanted | None = None
     if awaited:
-        return Wanted(approvers=awaited, why="a gate asks for it", expires_seconds=expires)
-    if strict is not None:
+        needs = Wanted(approvers=awaited, why="a gate asks for it", expires_seconds=expires)
+    elif strict is not None:
         where = environment or "an environment that it concerns"
-        return Wanted(approvers=strict.by, why=f"each change of {where} needs it", expires_seconds=expires)
-    return None
+        needs = Wanted(approvers=strict.by, why=f"each change of {where} needs it", expires_seconds=expires)
+    if advice is None:
+        return needs
+    # Whoever asked in words sees the plan before anybody else is asked.
+    unconfirmed = {"wants": Wants.CONFIRMATION, "advice": advice.model_dump(mode="json")}
+    return (needs or Wanted(expires_seconds=expires)).model_copy(update=unconfirmed)
 
 
 async def hold(
@@ -72,6 +82,7 @@ async def hold(
             release=release,
             wants=wanted.wants,
             why=wanted.why,
+            advice=wanted.advice,
             approvers=wanted.approvers,
             asked_at=now,
             expires_at=now + timedelta(seconds=wanted.expires_seconds),

@@ -35,6 +35,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import Record, change
 from .change_request import Live, begin_approved, hold, wanted
+from .plan_view import Advice
 from .tenancy import of_all_tenants
 
 KIND = "configure_flag"
@@ -70,28 +71,23 @@ class FlagChange(FlagFields):
     operation: str | None = None
 
 
-async def configure_flag(ports: Ports, principal: Principal, asked: FlagChange) -> Operation:
+async def configure_flag(
+    ports: Ports, principal: Principal, asked: FlagChange, *, advice: Advice | None = None
+) -> Operation:
     """The operation, at its end unless that takes longer than 10 s: served, and read back.
 
+    advice: it was planned of words, and waits for whoever said them.
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (flag, environment, operation), CONFLICT (another change of the
     flag is under way, or flags.json was edited since), FAILED_PRECONDITION, PERMISSION_DENIED.
     """
     subject = f"flag {asked.flag}" + (f"/{asked.environment}" if asked.environment else "")
     request = asked.model_dump(mode="json", exclude_defaults=True)
-    async with change(ports, principal, f"{KIND}.{asked.action}", subject, request) as record:
+    known = advice.id if advice is not None else ""
+    async with change(ports, principal, f"{KIND}.{asked.action}", subject, request, operation=known) as record:
+        before, after = await check_flag_change(ports, principal, asked)
         settings = ports.workspace.last_good_settings()
-        admit_to_flags(principal, KIND, settings)
-        if asked.environment is not None and asked.environment not in settings.environments:
-            known = ", ".join(sorted(settings.environments))
-            raise PlatformError(
-                ErrorCode.NOT_FOUND, f"there is no environment {asked.environment}", f"santiago.yaml has: {known}"
-            )
-        file = await ports.flags.read()
-        before = file.entry(asked.flag)
-        after = await _after(ports, asked, before)
-        _check(asked.flag, file, after)
         operation = _operation(ports, principal, settings, asked, before, after, record)
-        wants = wanted(settings, asked.environment)
+        wants = wanted(settings, asked.environment, advice=advice)
         if wants is not None:
             return await hold(
                 ports,
@@ -111,13 +107,9 @@ async def configure_flag(ports: Ports, principal: Principal, asked: FlagChange) 
 async def start_approved_flag_change(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
     """Makes the flag of it again, and begins where that is still what was approved."""
     asked = FlagChange.model_validate(request.arguments)
-    settings = ports.workspace.last_good_settings()
-    admit_to_flags(request.requester, KIND, settings)
+    before, after = await check_flag_change(ports, request.requester, asked)
     held = await ports.store.read(lambda view: view.operation(request.id))
-    file = await ports.flags.read()
-    before = file.entry(asked.flag)
-    after = await _after(ports, asked, before)
-    _check(asked.flag, file, after)
+    settings = ports.workspace.last_good_settings()
     record = Record(held.log_entry if held else 0, request.id)
     operation = _operation(ports, request.requester, settings, asked, before, after, record)
     plan = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments)
@@ -133,6 +125,22 @@ def _live(before: FlagEntry) -> Live:
     """The file is not in the store: whoever has edited it since is found where the change is carried out."""
     print_of = fingerprint(before.written())
     return lambda _view: print_of
+
+
+async def check_flag_change(ports: Ports, principal: Principal, asked: FlagChange) -> tuple[FlagEntry, FlagEntry]:
+    """The flag before and after it. Raises what `configure_flag` would; changes and records nothing."""
+    settings = ports.workspace.last_good_settings()
+    admit_to_flags(principal, KIND, settings)
+    if asked.environment is not None and asked.environment not in settings.environments:
+        known = ", ".join(sorted(settings.environments))
+        raise PlatformError(
+            ErrorCode.NOT_FOUND, f"there is no environment {asked.environment}", f"santiago.yaml has: {known}"
+        )
+    file = await ports.flags.read()
+    before = file.entry(asked.flag)
+    after = await _after(ports, asked, before)
+    _check(asked.flag, file, after)
+    return before, after
 
 
 def admit_to_flags(principal: Principal, action: str, settings: Settings) -> None:

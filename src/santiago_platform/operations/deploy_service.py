@@ -27,8 +27,8 @@ from ..ports.store import Transaction
 from .change import change
 from .change_request import begin_approved, hold, live_of, wanted
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
-from .operation_view import OperationView, render
-from .operation_view import view as view_of
+from .operation_view import OperationView, render, view
+from .plan_view import Advice, view_of
 from .release_service import template_of
 from .tenancy import admit, require_disk, require_quota, require_service
 
@@ -55,8 +55,12 @@ class DeployRequest(Value):
     dry_run: bool = False
 
 
-async def deploy_service(ports: Ports, principal: Principal, request: DeployRequest) -> OperationView:
+async def deploy_service(
+    ports: Ports, principal: Principal, request: DeployRequest, *, advice: Advice | None = None
+) -> OperationView:
     """Stores the desired state and returns at once; the rollout's loop does the rest.
+
+    advice: it was planned of words, and waits for whoever said them.
 
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
     active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (a gate does not pass,
@@ -65,13 +69,21 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
     """
     if request.dry_run:
         operation, rollout = await _plan(ports, principal, request, operation_id="dry-run", log_entry=0)
-        return render(operation, rollout, await _described(ports, rollout) if rollout.new else None)
+        return render(operation, rollout, view_of(await _described(ports, rollout)) if rollout.new else None)
     subject = f"{request.service}/{request.environment}"
     asked = request.model_dump(mode="json", exclude_defaults=True)
-    async with change(ports, principal, "deploy_service", subject, asked) as record:
-        operation, rollout = await _plan(ports, principal, request, operation_id=record.operation, log_entry=record.seq)
+    known = advice.id if advice is not None else ""
+    async with change(ports, principal, "deploy_service", subject, asked, operation=known) as record:
+        operation, rollout = await _plan(
+            ports,
+            principal,
+            request,
+            operation_id=record.operation,
+            log_entry=record.seq,
+            build_first=advice is not None,
+        )
         settings = ports.workspace.settings()
-        wants = wanted(settings, request.environment, operation.gates)
+        wants = wanted(settings, request.environment, operation.gates, advice)
         if wants is not None:
             operation = await hold(
                 ports,
@@ -83,7 +95,7 @@ async def deploy_service(ports: Ports, principal: Principal, request: DeployRequ
                 wanted=wants,
                 release=rollout.new.template.release if rollout.new else "",
             )
-            return await ports.store.read(lambda view: view_of(view, operation))
+            return await ports.store.read(lambda snapshot: view(snapshot, operation))
         operation, rollout = await ports.store.write(lambda tx: _start(tx, settings, operation, rollout))
         record.continues = True
     ports.activation.activate()
@@ -149,8 +161,9 @@ async def _plan(
     operation_id: str,
     log_entry: int,
     decision: Approved | None = None,
+    build_first: bool = False,
 ) -> tuple[Operation, Rollout]:
-    """decision: of whoever has approved it."""
+    """decision: of whoever has approved it. build_first: somebody has to say yes to it, to exactly one release."""
     settings = ports.workspace.settings()
     admit(principal, "deploy_service", settings)
     await require_service(ports, principal, settings, request.service)
@@ -168,8 +181,7 @@ async def _plan(
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     replicas = request.replicas or service_settings.replicas or 1
     commit, version = await _what(ports, request, replicas)
-    if commit is not None and not request.dry_run and environment.asks_somebody:
-        # Who approves it approves exactly this release.
+    if commit is not None and not request.dry_run and (build_first or environment.asks_somebody):
         built = await ports.artifacts.build(request.service, commit)
         version = await version_of(ports, built.digest, request.service, request.environment, replicas)
     release = await _built(ports, request.service, commit, version)

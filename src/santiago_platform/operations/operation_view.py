@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from ..domain.change_request import Wants
+from pydantic import WithJsonSchema
+
+from ..domain.change_request import ChangeRequest, Wants
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
-from ..domain.plan import Plan
 from ..domain.proof import Verdict
 from ..domain.rollout import Rollout
 from ..domain.value import Value
 from ..domain.way_back import way_back
 from ..ports.store import Snapshot
+from .plan_view import Advice, PlanView, view_of
 
 DETAIL_LINES = 20
 EVIDENCE_LINES = 12
@@ -27,8 +30,8 @@ class ProofView(Value):
 
 class OperationView(Value):
     """next: what the caller may do now. detail: the last log lines of what failed (untrusted text).
-    gates: what each answered. way_back: where to, how fast, and whether it was rehearsed. plan: of what waits for
-    somebody: what it changes, and the hash to name.
+    gates: what each answered. way_back: where to, how fast, and whether it was rehearsed. plan: of a request in words,
+    and of what waits for somebody, with the hash to name.
     """
 
     id: str
@@ -46,18 +49,18 @@ class OperationView(Value):
     detail: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
     way_back: str = ""
-    plan: tuple[str, ...] = ()
     proof: ProofView | None = None
     started_at: datetime
     finished_at: datetime | None = None
     seconds: float | None = None
     next: str = ""
+    plan: Annotated[PlanView | None, WithJsonSchema({"type": "object"})] = None
 
 
 def view(snapshot: Snapshot, operation: Operation) -> OperationView:
     rollout = snapshot.rollout_of(operation.id)
     waited = snapshot.change_request(operation.id) if operation.state in _PLANNED else None
-    shown = render(operation, rollout, waited.plan if waited else None)
+    shown = render(operation, rollout, view_of(waited.plan, _advice(waited)) if waited else None)
     if rollout is None or rollout.old is None or not rollout.phase.finished:
         return shown
     deployment = snapshot.deployment(operation.service, operation.environment)
@@ -69,7 +72,11 @@ def view(snapshot: Snapshot, operation: Operation) -> OperationView:
 _PLANNED = (OperationState.AWAITING, OperationState.REJECTED, OperationState.VOID)
 
 
-def render(operation: Operation, rollout: Rollout | None, plan: Plan | None = None) -> OperationView:
+def _advice(request: ChangeRequest) -> Advice | None:
+    return Advice.model_validate(request.advice) if request.advice else None
+
+
+def render(operation: Operation, rollout: Rollout | None, plan: PlanView | None = None) -> OperationView:
     proof = operation.proof
     seconds = (operation.finished_at - operation.created_at).total_seconds() if operation.finished_at else None
     return OperationView(
@@ -88,7 +95,7 @@ def render(operation: Operation, rollout: Rollout | None, plan: Plan | None = No
         detail=tuple(line[:400] for line in operation.detail[-DETAIL_LINES:]),
         gates=tuple(str(answer)[:400] for answer in operation.gates),
         way_back=way_back(rollout) if rollout else plan.way_back if plan else "",
-        plan=_lines(plan) if plan else (),
+        plan=plan,
         proof=ProofView(
             verdict=proof.verdict,
             evidence=(
@@ -108,11 +115,6 @@ def render(operation: Operation, rollout: Rollout | None, plan: Plan | None = No
         seconds=round(seconds, 3) if seconds is not None else None,
         next=_next(operation, rollout),
     )
-
-
-def _lines(plan: Plan) -> tuple[str, ...]:
-    told = {"risk": plan.risk, "cost": plan.cost, "hash": plan.hash}
-    return (*plan.changes, *(f"{name}: {words}" for name, words in told.items() if words))
 
 
 def _next(operation: Operation, rollout: Rollout | None) -> str:

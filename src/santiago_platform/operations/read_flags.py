@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import WithJsonSchema
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.flag import CODE_DEFAULT, DISABLED, KILLED_AT, Flag, FlagFile, Metadata, answer_text, expired
@@ -13,7 +16,8 @@ from ..domain.ramp import share_of
 from ..domain.value import Value
 from ..ports import Ports
 from .configure_flag import FlagChange, admit_to_flags, configure_flag, flag_operations
-from .operation_view import ProofView, render
+from .operation_view import ProofView, render, view
+from .plan_view import Advice, PlanView
 
 LIMIT = 100
 
@@ -49,6 +53,7 @@ class FlagsAnswer(Value):
     changes: tuple[FlagChangeView, ...] = ()
     warnings: tuple[str, ...] = ()
     url: str = ""
+    plan: Annotated[PlanView | None, WithJsonSchema({"type": "object"})] = None
 
 
 async def read_flags(
@@ -74,12 +79,15 @@ async def read_flags(
     )
 
 
-async def change_flag(ports: Ports, principal: Principal, asked: FlagChange) -> FlagsAnswer:
-    """Does the change, and shows it and the flag."""
-    done = await configure_flag(ports, principal, asked)
+async def change_flag(
+    ports: Ports, principal: Principal, asked: FlagChange, *, advice: Advice | None = None
+) -> FlagsAnswer:
+    """Does the change, or lets it wait for somebody, and shows it and the flag. advice: it was planned of words."""
+    done = await configure_flag(ports, principal, asked, advice=advice)
     file = await ports.flags.read()
     shown = list(_views(file, asked.flag, None, ports.clock.now(), whole=False)) if asked.flag in file.flags else []
-    return FlagsAnswer(flags=tuple(shown), changes=(_change(done, whole=False),))
+    waits = await ports.store.read(lambda snapshot: view(snapshot, done).plan)
+    return FlagsAnswer(flags=tuple(shown), changes=(_change(done, whole=False),), plan=waits)
 
 
 async def flag_warnings(ports: Ports) -> list[str]:

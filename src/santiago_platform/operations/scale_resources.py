@@ -19,10 +19,11 @@ from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports
-from ..ports.store import Transaction
+from ..ports.store import Snapshot, Transaction
 from .change import Record, change
 from .change_request import Wanted, begin_approved, hold, live_of, wanted
 from .operation_view import OperationView, view
+from .plan_view import Advice
 from .tenancy import admit, require_quota, require_service
 
 
@@ -35,19 +36,23 @@ class ScaleRequest(Value):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
-async def scale_resources(ports: Ports, principal: Principal, request: ScaleRequest) -> OperationView:
+async def scale_resources(
+    ports: Ports, principal: Principal, request: ScaleRequest, *, advice: Advice | None = None
+) -> OperationView:
     """The operation that ends once the instances are proven: a new one, or that of the rollout under way.
 
+    advice: it was planned of words, and waits for whoever said them.
     Raises PlatformError: FAILED_PRECONDITION (nothing is live), UNAVAILABLE (a rollout is about to end),
     RESOURCE_EXHAUSTED (a quota of its tenant), PERMISSION_DENIED.
     """
     subject = f"{request.service}/{request.environment}"
     asked = request.model_dump(mode="json", exclude_defaults=True)
-    async with change(ports, principal, "scale_resources", subject, asked) as record:
+    known = advice.id if advice is not None else ""
+    async with change(ports, principal, "scale_resources", subject, asked, operation=known) as record:
         settings = ports.workspace.settings()
         admit(principal, "scale_resources", settings)
         await require_service(ports, principal, settings, request.service)
-        wants = wanted(settings, request.environment)
+        wants = wanted(settings, request.environment, advice=advice)
         if wants is not None:
             return await _hold(ports, principal, request, record, wants)
         operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
@@ -59,8 +64,8 @@ async def scale_resources(ports: Ports, principal: Principal, request: ScaleRequ
 async def _hold(
     ports: Ports, principal: Principal, request: ScaleRequest, record: Record, wants: Wanted
 ) -> OperationView:
-    deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
-    operation, started = _start(ports, principal, request, record, _with_a_live_version(deployment, request))
+    deployment = await ports.store.read(lambda view: _with_a_live_version(view, request))
+    operation, started = _start(ports, principal, request, record, deployment)
     held = await hold(
         ports,
         record,
@@ -90,12 +95,34 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
                 "approve this one again when that one has ended",
                 retry_after=10,
             )
-        deployment = _with_a_live_version(tx.deployment(asked.service, asked.environment), asked)
-        _, started = _start(ports, request.requester, asked, record, deployment)
+        _, started = _start(ports, request.requester, asked, record, _with_a_live_version(tx, asked))
         begin_approved(tx, request, decision, plan_of_rollout(started), live_of(asked.service, asked.environment))
         _scale(ports, request.requester, asked, record, settings, tx)
 
     await ports.store.write(unit)
+
+
+async def check_scaling(ports: Ports, principal: Principal, request: ScaleRequest) -> None:
+    """Raises what `scale_resources` would; changes and records nothing."""
+    settings = ports.workspace.settings()
+    admit(principal, "scale_resources", settings)
+    await require_service(ports, principal, settings, request.service)
+    if request.environment not in settings.environments:
+        known = ", ".join(sorted(settings.environments))
+        raise PlatformError(
+            ErrorCode.NOT_FOUND, f"there is no environment {request.environment}", f"santiago.yaml has: {known}"
+        )
+
+    def look(view: Snapshot) -> None:
+        rollout = view.active_rollout(request.service, request.environment)
+        if rollout is not None:
+            require_quota(view, settings, _scaled(rollout, request.replicas))
+            _require_scalable(rollout)
+            return
+        _, started = _start(ports, principal, request, Record(0, "dry-run"), _with_a_live_version(view, request))
+        require_quota(view, settings, started)
+
+    await ports.store.read(look)
 
 
 def _scale(
@@ -106,8 +133,7 @@ def _scale(
         require_quota(tx, settings, _scaled(rollout, request.replicas))
         _tell(ports, principal, request, record, rollout, tx)
         return rollout.operation_id
-    deployment = _with_a_live_version(tx.deployment(request.service, request.environment), request)
-    operation, started = _start(ports, principal, request, record, deployment)
+    operation, started = _start(ports, principal, request, record, _with_a_live_version(tx, request))
     require_quota(tx, settings, started)
     tx.add_rollout(started)
     tx.save_operation(operation)
@@ -115,7 +141,8 @@ def _scale(
     return operation.id
 
 
-def _with_a_live_version(deployment: Deployment | None, request: ScaleRequest) -> Deployment:
+def _with_a_live_version(view: Snapshot, request: ScaleRequest) -> Deployment:
+    deployment = view.deployment(request.service, request.environment)
     if deployment is None or deployment.live is None:
         raise PlatformError(
             ErrorCode.FAILED_PRECONDITION,
@@ -135,9 +162,7 @@ def _scaled(rollout: Rollout, replicas: int) -> Rollout:
     return rollout.model_copy(update={"replicas": replicas, **versions})
 
 
-def _tell(
-    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, rollout: Rollout, tx: Transaction
-) -> None:
+def _require_scalable(rollout: Rollout) -> None:
     if rollout.phase not in SCALABLE:
         raise PlatformError(
             ErrorCode.UNAVAILABLE,
@@ -145,6 +170,12 @@ def _tell(
             "ask again when it has ended; it is a matter of seconds",
             retry_after=2,
         )
+
+
+def _tell(
+    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, rollout: Rollout, tx: Transaction
+) -> None:
+    _require_scalable(rollout)
     message = Message(
         id=record.operation,
         kind=MessageKind.SCALE,

@@ -18,8 +18,16 @@ class AnswerError(PlatformError):
     usage: what it counted, where it said so.
     """
 
-    def __init__(self, message: str, *, usage: Usage | None = None, internal: str = "") -> None:
-        super().__init__(ErrorCode.UNAVAILABLE, message, "another advisor may answer", internal=internal)
+    def __init__(
+        self,
+        message: str,
+        hint: str = "another advisor may answer",
+        *,
+        code: ErrorCode = ErrorCode.UNAVAILABLE,
+        usage: Usage | None = None,
+        internal: str = "",
+    ) -> None:
+        super().__init__(code, message, hint, internal=internal)
         self.usage = usage
 
 
@@ -51,3 +59,6 @@ class Advisors(Protocol):
 
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
         """How a call ended: several failures in a row open an advisor's circuit for a while."""
+
+    def redacted(self, text: str) -> str:
+        """What of a text may leave the machine: without secrets. Everything that goes into a prompt passes here."""

@@ -38,5 +38,8 @@ class Workspace(Protocol):
     def score(self, service: str) -> str:
         """The text of services/NAME/score.yaml in the working tree. Raises NOT_FOUND."""
 
+    def role_card(self) -> str:
+        """Who an advisor is and how it answers: the file that santiago.yaml names, else what ships."""
+
     def documents(self) -> list[tuple[str, str]]:
         """(path, text) of docs/architecture/*.md, sorted by path."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from ..domain.budget import Charge
 from ..domain.change_request import ChangeRequest, Wants
 from ..domain.deployment import Deployment, Version
 from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
@@ -14,6 +16,7 @@ from ..domain.live_period import LivePeriod
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.plan import Plan
+from ..domain.proposal import Task
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.strategy import Strategy
 from ..domain.workload import Template
@@ -103,6 +106,23 @@ def attestation(number: int = 1, **fields: Any) -> Attestation:
         "findings": SuiteResults(type="tests", tests=1),
     }
     return Attestation(**{**known, **fields})
+
+
+def charge(number: int = 1, **fields: Any) -> Charge:
+    known: dict[str, Any] = {
+        "id": f"ch-{number}",
+        "at": START,
+        "day": START.date(),
+        "task": Task.DEPLOYMENT_PLAN,
+        "principal": "ann",
+        "role": Role.DEVELOPER,
+        "tenant": "default",
+        "advisor": "one",
+        "model": "m",
+        "reserved_usd": Decimal("0.5"),
+        "amount_usd": Decimal("0.5"),
+    }
+    return Charge(**{**known, **fields})
 
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:

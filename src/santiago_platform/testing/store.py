@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from ..domain.budget import Settlement
 from ..domain.change_request import Decision
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.evidence import Coverage, Findings, ScanResults, SuiteResults
@@ -17,12 +19,14 @@ from ..domain.job import RunState
 from ..domain.live_period import PERIODS_KEPT
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
+from ..domain.proposal import Task
 from ..ports.store import Snapshot, Store, Transaction
 from .rows import (
     ANN,
     START,
     attestation,
     change_request,
+    charge,
     deployment,
     live_period,
     message,
@@ -395,6 +399,37 @@ class StoreContract:
         assert await found(open=False, release=rows[0].release, environment="production") == ["op-3", "op-2"]
         assert await found(release="sha256:" + "b" * 64) == []
         assert await found(limit=1) == ["op-4"]
+
+    async def test_charges_are_found_newest_first_and_what_a_day_amounts_to_is_exact(self, store: Store) -> None:
+        tomorrow = START.date() + timedelta(days=1)
+        rows = [
+            charge(1, amount_usd=Decimal("0.000000001")),
+            charge(2, amount_usd=Decimal("12.3456789"), role=Role.QA, task=Task.SUMMARY, tenant="other"),
+            charge(3, day=tomorrow),
+        ]
+
+        def unit(tx: Transaction) -> None:
+            for row in (*rows, charge(1, amount_usd=Decimal("0.1"), settlement=Settlement.ANSWERED)):
+                tx.save_charge(row)
+
+        await store.write(unit)
+        assert await store.read(lambda v: v.charge("ch-2")) == rows[1]
+        assert await store.read(lambda v: v.charge("ch-9")) is None
+
+        def ids(**wanted: Any) -> Any:
+            return lambda view: [each.id for each in view.charges(**wanted)]
+
+        assert sorted(await store.read(ids())) == ["ch-1", "ch-2", "ch-3"]
+        assert await store.read(ids(unsettled=True)) == ["ch-3", "ch-2"]
+        assert await store.read(ids(unsettled=False)) == ["ch-1"]
+        assert await store.read(ids(day=tomorrow)) == ["ch-3"]
+        assert len(await store.read(ids(limit=2))) == 2
+        spent = await store.read(lambda v: v.spent(START.date()))
+        assert spent.total_usd == Decimal("12.4456789")
+        assert spent.by_role == {Role.DEVELOPER: Decimal("0.1"), Role.QA: Decimal("12.3456789")}
+        assert spent.by_task[Task.SUMMARY] == spent.by_tenant["other"] == Decimal("12.3456789")
+        assert (await store.read(lambda v: v.spent(tomorrow))).total_usd == Decimal("0.5")
+        assert (await store.read(lambda v: v.spent(tomorrow + timedelta(days=1)))).total_usd == 0
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

@@ -79,6 +79,9 @@ class WorkspaceContract:
             assert (template.service, template.environment, template.release) == ("web", environment, "r")
             assert template.tenant == workspace.settings().tenant
 
+    def test_there_is_a_role_card_for_advisors(self, workspace: Workspace) -> None:
+        assert "propose" in workspace.role_card()
+
     def test_services_are_listed_by_name(self, workspace: Workspace) -> None:
         assert workspace.services() == ["web"]
 

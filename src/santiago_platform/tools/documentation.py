@@ -66,7 +66,8 @@ def _section(tool: Tool) -> str:
     arguments = [
         f"| `{name}` | {_expected(part)} | {_default(name, part, needed)} |" for name, part in properties.items()
     ]
-    answer = "\n".join(f"- `{name}`{_inner(part)}" for name, part in tool.output_schema["properties"].items())
+    answered = tool.output_schema.get("properties", {}).items()
+    answer = "\n".join(f"- `{name}`{_inner(part)}" for name, part in answered) or f"as `{tool.answers_as}`"
     return "\n".join(
         [
             f"## {tool.name}",

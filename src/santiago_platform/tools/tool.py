@@ -35,6 +35,7 @@ class Tool:
     where there is one, how far it is (0 to 1) and in words.
     audience: of a request that only reads: those of an equal audience get the same answer to an equal request, so that
     one evaluation may serve them all; None where no other one may have it.
+    answers_as: the tool that gives the same answer, whose names are not listed twice.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Tool:
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    answers_as: str = ""
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Tool:
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        return answer_schema(self.answer, self.answer_names)
+        return {"type": "object"} if self.answers_as else answer_schema(self.answer, self.answer_names)
 
     def parse(self, arguments: Mapping[str, Any]) -> BaseModel:
         """The typed request. Raises PlatformError(INVALID_ARGUMENT) with an example in its hint."""

@@ -104,7 +104,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    text = _guide("workspace") + _guide("jobs") + _guide("gates") + _guide("canary")
+    text = _guide("workspace") + _guide("jobs") + _guide("gates") + _guide("canary") + _guide("advisors")
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 

@@ -79,14 +79,16 @@ async def deploy(platform: FakePlatform, ref: str = "v1") -> OperationView:
 
 
 def hash_of(held: OperationView) -> str:
-    return next(line.removeprefix("hash: ") for line in held.plan if line.startswith("hash: "))
+    assert held.plan is not None
+    return held.plan.hash
 
 
 async def test_a_change_waits_with_its_plan_and_nothing_begins(platform: FakePlatform) -> None:
     held = await ask(platform)
     assert (held.state, held.phase) == ("awaiting", "approval")
     assert "approval by role owner or platform" in held.reason
-    assert any("the first version -> version" in line for line in held.plan)
+    assert held.plan is not None
+    assert "web/production: the first version -> version" in held.plan.changes[0]
     assert await platform.store.read(lambda v: v.active_rollouts()) == []
     assert [e.action for e in await platform.ship_log.unfinished()] == ["deploy_service"]
 
@@ -230,7 +232,8 @@ async def test_a_change_of_replicas_waits_too(platform: FakePlatform) -> None:
     await deploy(platform)
     request = ScaleRequest(service="web", environment="production", replicas=3)
     held = await scale_resources(platform.ports, ANN, request)
-    assert (held.state, "1 -> 3 replicas" in held.plan) == ("awaiting", True)
+    assert held.plan is not None
+    assert (held.state, "1 -> 3 replicas" in held.plan.changes) == ("awaiting", True)
     await word(platform, BOB, "approve", held.id)
     await settle(platform)
     assert (await word(platform, ANN, "status", held.id)).state == "succeeded"

@@ -87,9 +87,9 @@ async def test_every_tool_answers_its_example_as_its_output_schema_says(tool: To
     answer = await tool.call(platform.ports, OWNER, tool.parse({**tool.example, "wait": None}), None)
     rendered = json.loads(render(answer))
     Draft202012Validator(tool.output_schema).validate(rendered)
-    assert set(rendered) <= set(tool.answer.model_fields)
-    told = set(tool.output_schema["properties"])
-    assert set(rendered) <= told or told == set(tool.answer_names)
+    teller = TOOLS[tool.answers_as or tool.name]
+    told = set(teller.output_schema["properties"])
+    assert set(rendered) <= told or told == set(teller.answer_names)
 
 
 @EVERY

@@ -66,7 +66,7 @@ def test_a_wrong_type_says_which_argument_what_came_and_quotes_the_schema() -> N
 
 
 def test_a_missing_argument_is_named() -> None:
-    assert "argument service is missing" in refused("deploy_service", {"environment": "production"}).message
+    assert "argument action is missing" in refused("manage_operation", {"service": "web"}).message
 
 
 def test_an_unknown_argument_is_named_with_the_nearest_ones() -> None:

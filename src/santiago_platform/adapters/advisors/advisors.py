@@ -1,23 +1,64 @@
-"""The workspace's advisors, in the order that it names them."""
+"""The workspace's advisors, in the order that santiago.yaml names them at that moment, and the built-in planner."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ...domain.advisor import Provider
+from ...domain.circuit import Circuit
+from ...domain.environment import Settings
 from ...domain.errors import PlatformError
 from ...domain.proposal import Task
 from ...ports.advisors import Advisor
+from ...ports.clock import Clock
+from ..redaction import redacted_text
 from .builtin import BuiltinPlanner
+from .external import ExternalAdvisor
 
 
 class WorkspaceAdvisors:
     """Implements ports.advisors.Advisors."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        key: Callable[[Provider], str | None],
+        clock: Clock,
+        hide: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        """settings: as they are now, read at each call. key: reads a provider's. hide: takes known secrets out."""
+        self._settings = settings
+        self._key = key
+        self._clock = clock
+        self._hide = hide
         self._builtin = BuiltinPlanner()
+        self._circuits: dict[str, Circuit] = {}
 
     def order(self, task: Task) -> Sequence[Advisor]:
-        return (self._builtin,)
+        settings = self._settings()
+        advisors, now = settings.advisors, self._clock.monotonic()
+        return (
+            *(
+                ExternalAdvisor(name, advisors, settings.budget.prices, self._key)
+                for name in advisors.order_for(task)
+                if self._admits(name, now, advisors.breaker.open_seconds)
+            ),
+            self._builtin,
+        )
 
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
-        pass
+        breaker = self._settings().advisors.breaker
+        before = self._circuits.get(advisor.name, Circuit())
+        self._circuits[advisor.name] = before.after(
+            self._clock.monotonic(), failed=failure is not None, threshold=breaker.failures
+        )
+
+    def redacted(self, text: str) -> str:
+        return redacted_text(self._hide(text))
+
+    def _admits(self, name: str, now: float, open_seconds: float) -> bool:
+        circuit = self._circuits.get(name, Circuit())
+        if not circuit.admits(now, open_seconds):
+            return False
+        self._circuits[name] = circuit.trying(now)
+        return True

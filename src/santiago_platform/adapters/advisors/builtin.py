@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+from ...domain.advisor import BUILTIN
 from ...domain.budget import Price
+from ...domain.errors import ErrorCode
+from ...domain.planner import EXAMPLES, PlanError, plan
 from ...domain.proposal import Ask, Completion, Task
 from ...ports.advisors import AnswerError
 
@@ -10,7 +15,7 @@ from ...ports.advisors import AnswerError
 class BuiltinPlanner:
     """Implements ports.advisors.Advisor."""
 
-    name = "builtin"
+    name = BUILTIN
 
     def model(self, task: Task, *, cheap: bool) -> str:
         return ""
@@ -19,4 +24,11 @@ class BuiltinPlanner:
         return None
 
     async def propose(self, ask: Ask, model: str) -> Completion:
-        raise AnswerError(f"the built-in planner makes no {ask.task} of words yet")
+        try:
+            return Completion(text=json.dumps(plan(ask.task, ask.words, ask.known)), model="")
+        except PlanError as exc:
+            understood = ", ".join(f"{name} {value}" for name, value in exc.understood.items())
+            said = f"the built-in planner understood {understood or 'nothing'}, and asks: {exc.missing}"
+            example = EXAMPLES.get(ask.task)
+            hint = f"for example: {example}" if example else "say it by typed arguments"
+            raise AnswerError(said, hint, code=ErrorCode.INVALID_ARGUMENT) from exc

@@ -36,10 +36,14 @@ class FakeAdvisor:
 
 
 class FakeAdvisors:
-    """Implements ports.advisors.Advisors: all of them, in order. reports: what it was told."""
+    """Implements ports.advisors.Advisors: all of them, in order.
+
+    reports: what it was told. secrets: what it redacts.
+    """
 
     def __init__(self, *all: Advisor) -> None:
         self.all: list[Advisor] = list(all)
+        self.secrets: list[str] = []
         self.reports: list[tuple[str, PlatformError | None]] = []
 
     def order(self, task: Task) -> Sequence[Advisor]:
@@ -47,3 +51,8 @@ class FakeAdvisors:
 
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
         self.reports.append((advisor.name, failure))
+
+    def redacted(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "<redacted>")
+        return text

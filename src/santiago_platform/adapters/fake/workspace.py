@@ -56,6 +56,9 @@ class FakeWorkspace:
             readiness=Probe(http_get=HttpGet(path="/healthz", port="http")) if self.ports else Probe(),
         )
 
+    def role_card(self) -> str:
+        return "You propose, and the platform decides."
+
     def documents(self) -> list[tuple[str, str]]:
         return [("docs/architecture/web.md", "# Web\nIt serves pages.")]
 

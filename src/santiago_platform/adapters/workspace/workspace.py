@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 
 from ...domain.environment import Settings
@@ -20,6 +21,7 @@ from .yaml_document import NAME_RULE, nearest, parse, validate
 SETTINGS_FILE = "santiago.yaml"
 DOCUMENTS = "docs/architecture"
 DOCUMENT_LIMIT = 100
+ROLE_CARD = "role_card.md"  # in the package
 
 
 class FileWorkspace:
@@ -113,6 +115,19 @@ class FileWorkspace:
             release=release,
             environment=environment,
         )
+
+    def role_card(self) -> str:
+        path = self.last_good_settings().advisors.role_card
+        if path is None:
+            return (resources.files(__package__.partition(".")[0]) / ROLE_CARD).read_text(encoding="utf-8")
+        text = self._read(path)
+        if text is None:
+            raise PlatformError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"{SETTINGS_FILE}:1: advisors.role_card names {path}, and there is no such file",
+                "leave it out for the role card that ships",
+            )
+        return text
 
     def documents(self) -> list[tuple[str, str]]:
         """At most the first 100; what is larger than 256 KiB is refused like any other file."""

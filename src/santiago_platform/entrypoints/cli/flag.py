@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ...domain.errors import ErrorCode, PlatformError
 from .app import AsJson, console, daemon
+from .service import show_plan
 
 Key = Annotated[str, typer.Argument(help="The flag's key in flags.json.")]
 InEnvironment = Annotated[str | None, typer.Option("--env", "-e", help="In this environment alone; else in all.")]
@@ -115,6 +116,24 @@ def rollback(
 ) -> None:
     """Undo the newest change of a flag, unless somebody has edited it since."""
     _change(as_json, action="rollback", flag=key, reason=reason or None)
+
+
+@flag.command()
+def plan(
+    request: Annotated[str, typer.Argument(help="What is wanted, in words.")],
+    key: Annotated[str | None, typer.Option("--flag", help="The plan stays with this flag.")] = None,
+    environment: InEnvironment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say a change in words, and get a plan, which waits for your yes (`santiago approve`)."""
+    console.as_json = as_json
+    answer = daemon().tool("configure_flag", request=request, flag=key, environment=environment)
+    if as_json:
+        console.answer(answer)
+    else:
+        show_plan(answer["plan"])
+        for change in answer["changes"]:
+            console.say(f"  next: santiago approve {change['id']}, or reject")
 
 
 def _json(option: str, text: str | None) -> Any:

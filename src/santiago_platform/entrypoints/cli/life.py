@@ -27,6 +27,7 @@ from ...bootstrap import (
     examine,
     fetch,
     init_workspace,
+    keep_advisor_keys,
     missing,
     systemd_unit,
 )
@@ -79,6 +80,8 @@ def up(
     argv = (sys.executable, "-m", "santiago_platform.entrypoints.daemon", str(layout.root))
     try:
         addresses = platform.up(settings.addresses, argv, console.progress, settings.ingress, settings.flags)
+        for variable in keep_advisor_keys(layout, settings):
+            console.progress(f"the key in {variable} is kept for the advisors")
         platform.wait_ready(Daemon(layout).ready)
         if as_json:
             console.answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,6 +14,11 @@ from .app import AsJson, Daemon, console, daemon
 
 Service = Annotated[str, typer.Argument(help="A folder under services/.")]
 Environment = Annotated[str, typer.Option("--env", "-e", help="An environment of santiago.yaml.")]
+ServiceOrWords = Annotated[str | None, typer.Argument(help="A folder under services/; --request may name it, too.")]
+EnvironmentOrWords = Annotated[
+    str | None, typer.Option("--env", "-e", help="An environment of santiago.yaml; --request may name it, too.")
+]
+InWords = Annotated[str | None, typer.Option("--request", help="Say it in words: a plan, which waits for your yes.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit status 1 unless it succeeds.")]
 POLL_SECONDS = 0.1
 GOOD_ENDS = ("succeeded", "running")  # running: it is held, as was asked for
@@ -61,8 +67,8 @@ def _evidence(line: dict[str, Any]) -> str:
 
 
 def deploy(
-    service: Service,
-    environment: Environment,
+    service: ServiceOrWords = None,
+    environment: EnvironmentOrWords = None,
     git_ref: Annotated[str | None, typer.Option("--from", help="Build this branch, tag or commit first.")] = None,
     digest: Annotated[str | None, typer.Option("--release", help="A release by its digest.")] = None,
     promote: Annotated[str | None, typer.Option("--promote", help="What is live in this environment.")] = None,
@@ -71,12 +77,14 @@ def deploy(
     fixes: Annotated[str | None, typer.Option(help="The incident that it is the fix of; it is told loudly.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Stop before traffic moves, until it is promoted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    request: InWords = None,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a service without a failed request; the last commit, unless something else is named."""
     console.as_json = as_json
-    if git_ref is None and digest is None and promote is None:
+    _say(request, service=service, environment=environment)
+    if request is None and git_ref is None and digest is None and promote is None:
         git_ref = "HEAD"
     asked = daemon()
     operation = asked.tool(
@@ -91,8 +99,9 @@ def deploy(
         fixes=fixes,
         hold=hold or None,
         dry_run=dry_run or None,
+        request=request,
     )
-    _answer(asked, operation, wait=wait and not dry_run, as_json=as_json, until_held=True)
+    _answer(asked, operation, wait=wait and not dry_run and request is None, as_json=as_json, until_held=True)
 
 
 def rollback(
@@ -191,20 +200,35 @@ def _decide(action: str, operation: str, *, wait: bool, as_json: bool, **words: 
 
 
 def scale(
-    service: Service,
-    environment: Environment,
-    replicas: Annotated[int, typer.Option(min=1, max=100, help="From now on.")],
+    service: ServiceOrWords = None,
+    environment: EnvironmentOrWords = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=100, help="From now on.")] = None,
     reason: Annotated[str, typer.Option(help="Goes to the ship's log.")] = "",
+    request: InWords = None,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Change how many instances of a service run; a rollout that is under way takes the number over."""
     console.as_json = as_json
+    _say(request, service=service, environment=environment, replicas=replicas)
     asked = daemon()
     operation = asked.tool(
-        "scale_resources", service=service, environment=environment, replicas=replicas, reason=reason or None
+        "scale_resources",
+        service=service,
+        environment=environment,
+        replicas=replicas,
+        reason=reason or None,
+        request=request,
     )
-    _answer(asked, operation, wait=wait, as_json=as_json)
+    _answer(asked, operation, wait=wait and request is None, as_json=as_json)
+
+
+def _say(request: str | None, **typed: object) -> None:
+    """Words may leave out what typed arguments must say."""
+    options = {"service": "argument 'SERVICE'", "environment": "option '--env'", "replicas": "option '--replicas'"}
+    missing = [options[name] for name, value in typed.items() if value is None]
+    if request is None and missing:
+        raise typer.BadParameter(f"Missing {missing[0]}; or say it in words, by --request.")
 
 
 def _tell(
@@ -258,7 +282,7 @@ def _followed(asked: Daemon, operation: dict[str, Any], *, until_held: bool) -> 
 
 
 def _show(operation: dict[str, Any]) -> None:
-    colours = {"succeeded": "green", "running": "yellow", "unverified": "yellow"}
+    colours = {"succeeded": "green", "running": "yellow", "unverified": "yellow", "planned": "cyan"}
     colour = colours.get(operation["state"], "red")
     seconds = f" in {operation['seconds']:.1f} s" if operation.get("seconds") is not None else ""
     where = f"{operation['service']}/{operation['environment']}"
@@ -277,8 +301,28 @@ def _show(operation: dict[str, Any]) -> None:
     if operation.get("proof"):
         for line in operation["proof"]["evidence"]:
             console.say(f"  {escape(line)}")
+    if operation.get("plan"):
+        show_plan(operation["plan"])
     if operation.get("next"):
         console.say(f"  next: {escape(operation['next'])}")
+
+
+def show_plan(plan: dict[str, Any]) -> None:
+    """What would be done, and what an advisor said of it where it was asked in words."""
+    for line in plan["changes"]:
+        console.say(f"  - {escape(line)}")
+    if plan.get("risk"):
+        console.say(f"  risk: {escape(plan['risk'])}")
+    if advice := plan.get("advice"):
+        asked = json.dumps(advice["arguments"], ensure_ascii=False)
+        by, cost = escape(advice["by"]), escape(advice["cost_usd"])
+        console.say(f"  planned by {by} for ${cost}: {advice['tool']} {escape(asked)}")
+        for name in ("risks", "assumptions", "questions", "tried"):
+            for line in advice.get(name, ()):
+                console.say(f"  {name}: {escape(line)}")
+        console.say(f"  why: {escape(advice['rationale'])}")
+    if plan.get("hash"):
+        console.say(f"  plan {plan['hash']}")
 
 
 def logs(

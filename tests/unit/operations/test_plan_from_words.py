@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from santiago_platform.adapters.advisors.builtin import BuiltinPlanner
+from santiago_platform.adapters.fake.advisors import FakeAdvisor
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.budget import Price
+from santiago_platform.domain.change_request import ApprovalRule
+from santiago_platform.domain.environment import Environment, Settings
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.flag import Flag, FlagEntry
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.proposal import Completion
+from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.reconcilers.rollout import RolloutReconciler
+from santiago_platform.tools import TOOLS
+from santiago_platform.tools.tool import render
+
+PRICE = Price(input_usd=Decimal(1), output_usd=Decimal(1))
+ANN = Principal(name="ann", role=Role.DEVELOPER)
+BOB = Principal(name="bob", role=Role.PLATFORM)
+
+
+@pytest.fixture
+async def platform() -> FakePlatform:
+    """`web` is live in staging, in its second version; the built-in planner alone is asked."""
+    platform = FakePlatform()
+    platform.advisors.all = [BuiltinPlanner()]
+    loop = RolloutReconciler(platform.ports)
+    for ref in ("v1", "v2"):
+        await deploy_service(platform.ports, ANN, DeployRequest(service="web", environment="staging", git_ref=ref))
+        for _ in range(400):
+            await loop.pass_over_all()
+            await platform.clock.sleep(0.2)
+            if not await platform.store.read(lambda v: v.operations(running=True)):
+                break
+    return platform
+
+
+async def call(platform: FakePlatform, tool: str, who: Principal = ANN, **arguments: Any) -> dict[str, Any]:
+    one = TOOLS[tool]
+    answer: dict[str, Any] = json.loads(render(await one.call(platform.ports, who, one.parse(arguments), None)))
+    return answer
+
+
+async def test_a_deployment_in_words_waits_for_whoever_said_them_and_is_then_done_as_it_was_shown(
+    platform: FakePlatform,
+) -> None:
+    words = "promote web from staging to production, and hold it"
+    held = await call(platform, "deploy_service", request=words)
+    plan = held["plan"]
+    assert (held["state"], held["phase"]) == ("awaiting", "confirmation")
+    assert (held["service"], held["environment"]) == ("web", "production")
+    assert plan["changes"][0].startswith("web/production: the first version -> version ")
+    assert plan["advice"]["arguments"]["from_environment"] == "staging"
+    first, planned, opened = platform.ship_log.entries[-3:]
+    assert first.body["request"]["request"] == words
+    assert (planned.outcome, planned.body["plan"]["advice"]) == ("planned", plan["advice"])
+    assert {first.operation, opened.operation} == {held["id"]}
+    assert await platform.store.read(lambda v: v.active_rollouts()) == []
+    with pytest.raises(PlatformError, match="waits for ann"):
+        await call(platform, "manage_operation", BOB, action="approve", operation=held["id"])
+    done = await call(platform, "manage_operation", action="approve", operation=held["id"], plan=plan["hash"])
+    (rollout,) = await platform.store.read(lambda v: v.active_rollouts())
+    assert (rollout.operation_id, done["operations"][0]["state"]) == (held["id"], "running")
+    assert rollout.hold
+
+
+async def test_a_dry_run_of_words_is_shown_and_not_stored(platform: FakePlatform) -> None:
+    shown = await call(platform, "deploy_service", request="promote web from staging to production, held", dry_run=True)
+    assert shown["state"] == "planned"
+    assert json.dumps(shown["plan"]["advice"]["arguments"]) in shown["next"]
+    assert await platform.store.read(lambda v: v.operation(shown["id"])) is None
+
+
+async def test_what_was_said_in_words_and_confirmed_waits_for_an_approval_where_that_is_asked(
+    platform: FakePlatform,
+) -> None:
+    production = Environment(approvals=ApprovalRule(required=True))
+    platform.workspace.current = Settings(environments={"staging": Environment(), "production": production})
+    held = await call(platform, "deploy_service", request="promote web from staging to production, and hold it")
+    confirmed = await call(platform, "manage_operation", action="approve", operation=held["id"])
+    assert confirmed["operations"][0]["phase"] == "approval"
+    assert await platform.store.read(lambda v: v.active_rollouts()) == []
+    with pytest.raises(PlatformError, match="cannot approve it"):
+        await call(platform, "manage_operation", action="approve", operation=held["id"])
+    approved = await call(platform, "manage_operation", BOB, action="approve", operation=held["id"])
+    assert approved["operations"][0]["state"] == "running"
+
+
+async def test_a_way_back_in_words_is_a_call_of_manage_operation(platform: FakePlatform) -> None:
+    shown = await call(platform, "deploy_service", request="roll back web in staging")
+    assert (shown["kind"], shown["state"]) == ("manage_operation", "planned")
+    arguments = shown["plan"]["advice"]["arguments"]
+    assert arguments == {"action": "rollback", "service": "web", "environment": "staging"}
+    assert (await call(platform, "manage_operation", **arguments))["operations"][0]["state"] == "running"
+
+
+async def test_replicas_in_words(platform: FakePlatform) -> None:
+    shown = await call(platform, "scale_resources", request="3 replicas", service="web", environment="staging")
+    assert "1 -> 3 replicas" in shown["plan"]["changes"]
+    assert shown["plan"]["way_back"] == "scale back to 1 replicas"
+    done = await call(platform, "manage_operation", action="approve", operation=shown["id"])
+    assert done["operations"][0]["state"] == "running"
+    with pytest.raises(PlatformError, match="guard rail growth"):
+        await call(platform, "scale_resources", request="scale web in staging to 50")
+    with pytest.raises(PlatformError, match="there is nothing to scale") as caught:
+        await call(platform, "scale_resources", request="scale web in production to 2")
+    assert caught.value.code is ErrorCode.FAILED_PRECONDITION
+
+
+async def test_a_flag_in_words(platform: FakePlatform) -> None:
+    flag = Flag.model_validate({"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"})
+    await platform.flags.put("new-checkout", FlagEntry(), FlagEntry(flag=flag))
+    shown = await call(platform, "configure_flag", request="turn new-checkout off in staging")
+    wanted = {"action": "kill", "flag": "new-checkout", "environment": "staging"}
+    assert shown["plan"]["advice"]["arguments"] == wanted
+    assert shown["changes"][0]["state"] == "awaiting"
+    assert (await platform.flags.read()).entry("new-checkout") == FlagEntry(flag=flag)
+
+
+async def test_words_that_nobody_makes_anything_of_say_what_was_understood_and_give_an_example(
+    platform: FakePlatform,
+) -> None:
+    away = FakeAdvisor("away", PlatformError(ErrorCode.UNAVAILABLE, "it is down"))
+    platform.advisors.all = [away, BuiltinPlanner()]
+    with pytest.raises(PlatformError, match="understood service web, and asks: which environment") as caught:
+        await call(platform, "deploy_service", request="deploy web HEAD to prodution please")
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "did you mean production?" in caught.value.message
+    assert "for example: deploy hello HEAD" in caught.value.hint
+    assert "away: it is down" in caught.value.hint
+
+
+async def test_a_name_that_does_not_exist_is_corrected_by_who_made_it_up(platform: FakePlatform) -> None:
+    def saying(service: str) -> Completion:
+        deploy = {"service": service, "environment": "staging", "git_ref": "HEAD"}
+        return Completion(text=json.dumps({"request": {"deploy": deploy}, "rationale": "r"}), model="m")
+
+    maker = FakeAdvisor("maker", saying("webb"), saying("web"), models=("m", "m"), price=PRICE)
+    platform.advisors.all = [maker]
+    shown = await call(platform, "deploy_service", request="deploy the page to staging")
+    assert shown["plan"]["advice"]["arguments"]["service"] == "web"
+    assert maker.asked[1].correction.startswith("there is no service webb (")
+    assert len(shown["plan"]["advice"]["tried"]) == 1
+    charges = await platform.store.read(lambda v: v.charges())
+    assert {c.operation for c in charges} == {shown["id"]}
+
+
+@pytest.mark.parametrize(
+    ("tool", "missing"),
+    [("deploy_service", "service"), ("scale_resources", "replicas"), ("configure_flag", "action")],
+)
+async def test_without_words_what_is_missing_is_named(platform: FakePlatform, tool: str, missing: str) -> None:
+    given = {"service": "web", "environment": "staging"} if tool == "scale_resources" else {"environment": "staging"}
+    with pytest.raises(PlatformError, match=f"argument {missing} is missing") as caught:
+        await call(platform, tool, **given)
+    assert "words" in caught.value.hint
