@@ -14,6 +14,7 @@ import pytest
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.domain.canary import Canary, Otherwise, Step, Visitors
+from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.environment import Environment, ServiceSettings, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.evidence import EvidenceKind, SuiteResults
@@ -249,6 +250,19 @@ async def _rollback(world: World) -> Operation:
     return await world.ended()
 
 
+async def _approve(world: World) -> Operation:
+    await world.live()
+    settings = world.platform.workspace.current
+    production = settings.environments["production"].model_copy(update={"approvals": ApprovalRule(required=True)})
+    world.platform.workspace.current = settings.model_copy(update={"environments": {"production": production}})
+    world.platform.traffic.sabotaged = True
+    await world.deploy("v2")
+    held = (await world.newest()).id
+    bob = Principal(name="bob", role=Role.PLATFORM)
+    await manage_operation(world.ports, bob, OperationCommand(action="approve", operation=held))
+    return await world.ended()
+
+
 async def _watch(world: World) -> Operation:
     """The live version ends by itself again and again, and the platform takes it back in words."""
     await world.live()
@@ -279,6 +293,7 @@ CHANGES: dict[str, Callable[[World], Awaitable[Operation]]] = {
     "manage_operation.promote": _promote,
     "manage_operation.abort": _abort,
     "manage_operation.rollback": _rollback,
+    "manage_operation.approve": _approve,
     "watch.rollback": _watch,
     "configure_flag.set": _flag("set", percent=20),
     "configure_flag.ramp": _flag("ramp", percent=50, minutes=5),
@@ -292,8 +307,9 @@ UNPROVEN = {"push_release", "release_service", "run_job"}
 
 
 def test_every_change_has_a_writer_that_lies() -> None:
-    told = {"promote", "abort", "rollback"}
-    assert told == set(get_args(OperationCommand.model_fields["action"].annotation)) - {"status", "wait", "history"}
+    told = {"promote", "abort", "rollback", "approve"}
+    nothing = {"status", "wait", "history", "reject"}  # is changed by these
+    assert told == set(get_args(OperationCommand.model_fields["action"].annotation)) - nothing
     parts = {
         "configure_flag": {f"configure_flag.{action}" for action in get_args(Action)},
         "manage_operation": {f"manage_operation.{action}" for action in told},
