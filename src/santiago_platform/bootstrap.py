@@ -13,6 +13,7 @@ from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
 from .adapters.evidence.files import EvidenceFiles
+from .adapters.identity.oauth import OAuthIdentityProvider
 from .adapters.layout import Layout
 from .adapters.local.alertmanager import webhook_token
 from .adapters.local.backup import BackedUp, back_up
@@ -37,6 +38,7 @@ from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
 from .adapters.not_kept import NoErrorBudget, NoIncidents
+from .adapters.policies.cedar import CedarPolicy, read_policies
 from .adapters.secrets.file import FileSecrets
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
@@ -159,6 +161,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     hide=secrets.hide,
                 ),
                 secrets=secrets,
+                policy=CedarPolicy(layout.root),
+                identity_provider=OAuthIdentityProvider(layout.root, workspace.last_good_settings, clock),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),
@@ -205,6 +209,7 @@ __all__ = [
     "keep_advisor_keys",
     "known_ports",
     "missing",
+    "read_policies",
     "restore",
     "ship_log_key",
     "systemd_unit",

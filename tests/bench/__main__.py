@@ -21,6 +21,7 @@ from .life import memory, recovery, start
 from .load_client import ROOT
 from .machine import facts
 from .paced import paced
+from .policy import policy
 from .ship_log import ship_log
 from .stage import Stage
 from .switch import switch
@@ -32,6 +33,7 @@ BENCHES: dict[str, Bench] = {
     bench.__name__: bench
     for bench in (
         ship_log,
+        policy,
         start,
         throughput,
         paced,

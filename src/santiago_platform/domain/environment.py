@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -14,8 +15,10 @@ from .change_request import ApprovalRule
 from .errors import ErrorCode, PlatformError
 from .gates import AnyGate
 from .gates.approval import ApprovalGate
-from .identity import Name
+from .identity import Level, Name, Principal, Role, Scope
+from .oauth import OAuth
 from .quantity import ByteQuantity
+from .rate import RateLimit
 from .release import RegistryName
 from .strategy import Strategy
 from .value import Value
@@ -40,10 +43,23 @@ class ServiceSettings(Value):
     variables: dict[str, str] = {}
 
 
-class Environment(Value):
-    """gates: what a release must pass before it is deployed here, all of them; never asked of a rollback.
-    approvals: who has to say yes to a change, and when."""
+class EnvironmentKind(StrEnum):
+    """What depends on an environment. A later one is the more delicate."""
 
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class Environment(Value):
+    """kind: what policies go by; None: production and staging are what their names say, others are development.
+    gates: what a release must pass before it is deployed here, all of them; never asked of a rollback. approvals: who
+    has to say yes to a change, and when.
+
+    gates: what a release must pass before it is deployed here, all of them; never asked of a rollback.
+    """
+
+    kind: EnvironmentKind | None = None
     platform: Annotated[str, Field(pattern="^local$")] = "local"
     defaults: ServiceSettings = ServiceSettings()
     services: dict[Name, ServiceSettings] = {}
@@ -110,12 +126,13 @@ class Quotas(Value):
     """What all services of a tenant may use together, in all environments; None means: as much as there is.
 
     instances: that run, those of a rollout and those kept warm included. memory: the sum of their limits. disk: of
-    their homes and volumes.
+    their homes and volumes. operations: that run at once; the way back is never refused for it.
     """
 
     instances: Annotated[int, Field(ge=1)] | None = None
     memory: ByteQuantity | None = None
     disk: ByteQuantity | None = None
+    operations: Annotated[int, Field(ge=1)] | None = None
 
 
 class Tenant(Value):
@@ -160,6 +177,20 @@ class FlagSettings(Value):
     origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")], ...] = ()
 
 
+class SessionSettings(Value):
+    """ttl_seconds: after which a session expires unless it is renewed."""
+
+    ttl_seconds: Annotated[float, Field(ge=60, le=30 * 86400)] = 7200
+
+
+class RoleSettings(Value):
+    """What holds for principals of a role whose token says nothing else. None: journeyman and lake, of the owner master
+    and ocean."""
+
+    level: Level | None = None
+    scope: Scope | None = None
+
+
 class Settings(Value):
     """santiago.yaml, whole.
 
@@ -179,6 +210,32 @@ class Settings(Value):
     flags: FlagSettings = FlagSettings()
     budget: AiBudget = AiBudget()
     advisors: Advisors = Advisors()
+    roles: dict[Role, RoleSettings] = {}
+    sessions: SessionSettings = SessionSettings()
+    rates: RateLimit = RateLimit()
+    oauth: OAuth | None = None
+
+    def kind_of(self, environment: str) -> EnvironmentKind:
+        """Of an environment that there is not: what its name says."""
+        named = self.environments.get(environment)
+        if named is not None and named.kind is not None:
+            return named.kind
+        known = environment in (EnvironmentKind.PRODUCTION, EnvironmentKind.STAGING)
+        return EnvironmentKind(environment) if known else EnvironmentKind.DEVELOPMENT
+
+    @property
+    def most_delicate(self) -> EnvironmentKind:
+        """The kind that something has which concerns all environments."""
+        order = list(EnvironmentKind)
+        return max((self.kind_of(name) for name in self.environments), key=order.index, default=order[0])
+
+    def standing(self, principal: Principal) -> Principal:
+        """With its level and scope, from the first of: its token, `roles`, the defaults."""
+        said = self.roles.get(principal.role, RoleSettings())
+        owner = principal.role is Role.OWNER
+        level = principal.level or said.level or (Level.MASTER if owner else Level.JOURNEYMAN)
+        scope = principal.scope or said.scope or (Scope.OCEAN if owner else Scope.LAKE)
+        return principal.model_copy(update={"level": level, "scope": scope})
 
     def tenant_of(self, service: str) -> str:
         """Whose a service is. What no tenant names is the workspace's own tenant's."""

@@ -25,12 +25,37 @@ class Role(StrEnum):
     OBSERVER = "observer"
 
 
+class Level(StrEnum):
+    """How much a principal is trusted with, whatever its role."""
+
+    APPRENTICE = "apprentice"
+    JOURNEYMAN = "journeyman"
+    MASTER = "master"
+
+
+class Scope(StrEnum):
+    """How far a principal's knowledge reaches: each includes the ones before."""
+
+    POND = "pond"  # this workspace's development and staging
+    LAKE = "lake"  # and its production
+    SEA = "sea"  # and what it shares with others, such as a cluster
+    OCEAN = "ocean"  # and what is beyond
+
+
 class Principal(Value):
-    """An authenticated caller. `name` identifies it in the ship's log."""
+    """An authenticated caller. `name` identifies it in the ship's log.
+
+    level, scope: None means: as `roles` in santiago.yaml says of its role. session: within which it asks; a token has
+    none yet, nor has the platform itself. granted: groups of actions and actions that its token is for; None: all.
+    """
 
     name: Name
     role: Role
     tenant: Name = "default"
+    level: Level | None = None
+    scope: Scope | None = None
+    session: str = ""
+    granted: tuple[str, ...] | None = None
 
 
 PLATFORM = Principal(name="platform", role=Role.PLATFORM)  # what the platform does of itself is in this name

@@ -1,18 +1,38 @@
-"""What a role may do. Denial is the answer when in doubt."""
+"""What may be asked of the policy, and what it answers. Denial is the answer when in doubt."""
 
 from __future__ import annotations
 
-from .errors import ErrorCode, PlatformError
+from enum import StrEnum
+
+from .environment import EnvironmentKind
 from .identity import Principal, Role
+from .value import Value
 
 READ_ACTIONS = frozenset(
-    {"read_architecture", "query_metrics", "read_logs", "read_operation", "read_jobs", "read_gates", "read_secrets"}
-)
-CHANGE_ACTIONS = frozenset(
     {
-        "configure_flag",
+        "open_session",
+        "query_metrics",
+        "read_architecture",
+        "read_gates",
+        "read_jobs",
+        "read_logs",
+        "read_operation",
+        "read_policy",
+        "read_secrets",
+    }
+)
+# What takes a change back or stops its harm: like gates, the default policies never hold it up.
+WAY_BACK_ACTIONS = frozenset(
+    {"configure_flag.kill", "configure_flag.rollback", "manage_operation.abort", "manage_operation.rollback"}
+)
+CHANGE_ACTIONS = WAY_BACK_ACTIONS | frozenset(
+    {
+        "configure_flag.delete",
+        "configure_flag.ramp",
+        "configure_flag.restore",
+        "configure_flag.set",
         "deploy_service",
-        "manage_operation",
+        "manage_operation.promote",
         "push_release",
         "release_service",
         "run_job",
@@ -23,39 +43,71 @@ CHANGE_ACTIONS = frozenset(
 SECRET_ACTIONS = frozenset({"set_secret", "remove_secret"})
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
 ATTEST_ACTIONS = frozenset({"add_evidence"})
+# To a change that waits for somebody.
+DECIDE_ACTIONS = frozenset({"manage_operation.approve", "manage_operation.reject"})
 # The requester's own yes to what needs somebody else's: everybody is told.
 EMERGENCY_ACTIONS = frozenset({"break_glass"})
-OWNER_ACTIONS = frozenset({"choose_registry", "issue_token", "stop_platform"})
+OWNER_ACTIONS = frozenset({"choose_registry", "issue_token"})
 
-_ALLOWED: dict[Role, frozenset[str]] = {
-    Role.OWNER: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS | OWNER_ACTIONS | EMERGENCY_ACTIONS,
-    Role.PLATFORM: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS | EMERGENCY_ACTIONS,
-    Role.DEVELOPER: READ_ACTIONS | CHANGE_ACTIONS | SECRET_ACTIONS,
-    Role.QA: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
-    Role.PM: READ_ACTIONS | CHANGE_ACTIONS,
-    Role.ARCHITECT: READ_ACTIONS | CHANGE_ACTIONS,
-    Role.PIPELINE: READ_ACTIONS | CHANGE_ACTIONS | ATTEST_ACTIONS,
-    Role.OBSERVER: READ_ACTIONS,
+GROUPS = {
+    "read": READ_ACTIONS,
+    "change": CHANGE_ACTIONS,
+    "secrets": SECRET_ACTIONS,
+    "attest": ATTEST_ACTIONS,
+    "decide": DECIDE_ACTIONS | EMERGENCY_ACTIONS,
+    "own": OWNER_ACTIONS,
 }
+ACTIONS = frozenset().union(*GROUPS.values())
 
 
-def may(role: Role, action: str) -> bool:
-    return action in _ALLOWED.get(role, frozenset())
+def is_granted(principal: Principal, action: str) -> bool:
+    """Whether its token is for `action`: by its group, its name, or what stands before the point in that."""
+    if principal.granted is None:
+        return True
+    return any(
+        action in GROUPS.get(grant, ()) or grant in (action, action.partition(".")[0]) for grant in principal.granted
+    )
 
 
-def authorise(principal: Principal, action: str, *, tenant: str | None = None) -> None:
-    """Raises PlatformError(PERMISSION_DENIED) unless `principal` may do `action` on `tenant`'s things."""
-    if not may(principal.role, action):
-        raise PlatformError(
-            ErrorCode.PERMISSION_DENIED,
-            f"role {principal.role} may not {action}",
-            "ask a principal whose role may, or the owner for a token with another role "
-            "(`santiago token issue --role ROLE`)",
-        )
-    if tenant is not None and tenant != principal.tenant and principal.role is not Role.OWNER:
-        raise PlatformError(
-            # The same words as for a thing that does not exist: a tenant cannot name another's.
-            ErrorCode.NOT_FOUND,
-            "no such object in your tenant",
-            "read_architecture lists what there is",
-        )
+class Target(Value):
+    """What an action is about. service, environment: empty where it is about none.
+
+    kind: of the environment, or the most delicate one where it is about all; None where it is about none.
+    """
+
+    tenant: str
+    service: str = ""
+    environment: str = ""
+    kind: EnvironmentKind | None = None
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.service, self.environment) if part)
+
+
+class Question(Value):
+    """May `principal`, whose level and scope are known, do `action` on `target`?
+
+    destroys: something is gone afterwards that no rollback brings back.
+    """
+
+    principal: Principal
+    action: str
+    target: Target
+    destroys: bool = False
+
+
+class Verdict(StrEnum):
+    ALLOW = "allow"
+    NEEDS_APPROVAL = "needs_approval"
+    DENY = "deny"
+
+
+class Decision(Value):
+    """rules: ids of those that say so; none where it is denied because no rule allows it.
+
+    approver: whose approval is needed, where one is.
+    """
+
+    verdict: Verdict
+    rules: tuple[str, ...] = ()
+    approver: Role | None = None

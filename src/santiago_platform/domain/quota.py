@@ -15,6 +15,8 @@ from .value import Value
 
 Row = tuple[Deployment, Rollout | None]
 
+OPERATION_SECONDS = 5.0  # after which one that runs may have ended
+
 
 class Usage(Value):
     """instances: that run, or will at the height of a rollout. memory_bytes: the sum of their limits."""
@@ -102,12 +104,23 @@ def check_disk(tenant: str, quotas: Quotas, in_use_bytes: int) -> None:
         )
 
 
+def check_operations(tenant: str, quotas: Quotas, running: int) -> None:
+    """Raises PlatformError(RESOURCE_EXHAUSTED) where as many operations of the tenant run as may."""
+    if quotas.operations is not None and running >= quotas.operations:
+        raise _exhausted(
+            tenant, "operations", f"{quotas.operations} of its operations may run at once, and {running} do"
+        )
+
+
 def _exhausted(tenant: str, what: str, said: str) -> PlatformError:
     instead = "fewer replicas and the strategies rolling and recreate need less; versions kept warm end by themselves"
     if what == "disk":
         instead = "remove what is no longer needed"
+    if what == "operations":
+        instead = "wait for the end of one: manage_operation history has them"
     return PlatformError(
         ErrorCode.RESOURCE_EXHAUSTED,
         f"the quota of the tenant {tenant} is exhausted: {said}",
         f"{instead}; or let the owner raise tenants.{tenant}.quotas.{what} in santiago.yaml",
+        retry_after=OPERATION_SECONDS if what == "operations" else None,
     )

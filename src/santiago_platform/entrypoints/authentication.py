@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -13,12 +15,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
+from ..domain.oauth import METADATA_PATH, SCOPES, OAuth
 from ..operations.issue_token import authenticate
+from ..operations.sessions import within_session
 from ..ports import Ports
+from .invocation import refusal
+from .rates import Rates
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+SESSION_HEADER = b"santiago-session"
+SESSIONS_PATH = "/api/sessions"
+OAUTH_PATH = f"{METADATA_PATH}/mcp"
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", OAUTH_PATH})
 REMEMBERED_SECONDS = 1.0  # so long a token may outlive its time; a revoked one does not
 REMEMBERED_TOKENS = 10_000
+
+_STATUS = {
+    ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    ErrorCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
+    ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+}
 
 
 class Caller(AuthenticatedUser):
@@ -38,15 +55,16 @@ class Authenticator:
         self._known: dict[bytes, tuple[float, Caller]] = {}
         self._forgotten = 0
 
-    async def caller(self, token: str) -> Caller:
-        """Raises PlatformError(UNAUTHENTICATED)."""
-        key = hashlib.sha256(token.encode()).digest()
+    async def caller(self, token: str, session: str | None = None) -> Caller:
+        """session: that it names. Raises PlatformError: UNAUTHENTICATED, FAILED_PRECONDITION (the session)."""
+        key = hashlib.sha256(f"{token} {session or ''}".encode()).digest()
         now = self._ports.clock.monotonic()
         known = self._known.get(key)
         if known is not None and now < known[0]:
             return known[1]
         forgotten = self._forgotten
-        caller = Caller(await authenticate(self._ports, token))
+        principal = await authenticate(self._ports, token)
+        caller = Caller(await within_session(self._ports, principal, session))
         if forgotten == self._forgotten:  # else what was read may have been revoked meanwhile
             if len(self._known) >= REMEMBERED_TOKENS:
                 self._known.clear()
@@ -60,12 +78,21 @@ class Authenticator:
 
 
 class AuthenticationMiddleware:
-    """Lets a request pass with its `Caller` as scope["user"], or answers 401.
+    """Lets a request pass with its `Caller` as scope["user"], or answers 401, or 429 where it calls too often.
 
     exempt: paths with an authentication of their own.
     """
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, exempt: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        rates: Rates,
+        oauth: Callable[[], OAuth | None],
+        exempt: frozenset[str] = frozenset(),
+    ) -> None:
+        self._rates = rates
+        self._oauth = oauth
         self._app = app
         self._authenticator = authenticator
         self._open = OPEN_PATHS | exempt
@@ -73,11 +100,25 @@ class AuthenticationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
             try:
-                scope["user"] = await self._authenticator.caller(bearer(scope))
-            except PlatformError as exc:
-                await _refuse(exc, scope["path"], send)
+                # One that has expired must not keep its bearer from renewing it.
+                session = None if scope["path"].startswith(SESSIONS_PATH) else session_named(scope)
+                scope["user"] = caller = await self._authenticator.caller(bearer(scope), session)
+                self._rates.admit(caller.principal)
+            except Exception as exc:  # noqa: BLE001 - what is not a PlatformError is logged with its trace there
+                error = refusal(exc, "authentication")
+                await _refuse(error, scope["path"], send, self._challenge(error))
                 return
         await self._app(scope, receive, send)
+
+    def _challenge(self, exc: PlatformError) -> str:
+        """What a client of OAuth needs to get a token that holds: RFC 6750 and RFC 9728."""
+        if exc.code not in (ErrorCode.UNAUTHENTICATED, ErrorCode.PERMISSION_DENIED):
+            return ""
+        denied = exc.code is ErrorCode.PERMISSION_DENIED
+        error = f'insufficient_scope", scope="{" ".join(SCOPES)}' if denied else "invalid_token"
+        oauth = self._oauth()
+        where = f', resource_metadata="{oauth.metadata_url}"' if oauth else ""
+        return f'Bearer realm="santiago", error="{error}"{where}'
 
 
 def bearer(scope: Scope) -> str:
@@ -93,17 +134,25 @@ def bearer(scope: Scope) -> str:
     return token.strip()
 
 
-async def _refuse(exc: PlatformError, path: str, send: Send) -> None:
-    unauthenticated = exc.code is ErrorCode.UNAUTHENTICATED
-    status = HTTPStatus.UNAUTHORIZED if unauthenticated else HTTPStatus.SERVICE_UNAVAILABLE
+def session_named(scope: Scope) -> str | None:
+    """The id in the header Santiago-Session; None where there is none."""
+    return next((v.decode("latin-1").strip()[:64] for name, v in scope["headers"] if name == SESSION_HEADER), None)
+
+
+async def _refuse(exc: PlatformError, path: str, send: Send, challenge: str) -> None:
+    status = _STATUS.get(exc.code, HTTPStatus.SERVICE_UNAVAILABLE)
     error: dict[str, Any] = {"code": exc.code, "message": exc.message, "hint": exc.hint}
+    if exc.retry_after is not None:
+        error["retry_after"] = round(exc.retry_after, 3)
     if path.startswith("/mcp"):  # in JSON-RPC's form, so that an MCP client shows the words
         body = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": str(exc), "data": error}}
     else:
         body = {"error": error}
     text = json.dumps(body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
-    if unauthenticated:
-        headers.append((b"www-authenticate", b'Bearer realm="santiago", error="invalid_token"'))
+    if exc.retry_after is not None:
+        headers.append((b"retry-after", str(ceil(exc.retry_after)).encode()))
+    if challenge:
+        headers.append((b"www-authenticate", challenge.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

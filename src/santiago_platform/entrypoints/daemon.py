@@ -129,12 +129,13 @@ async def _ensure_owner_token(layout: Layout, wired: Wired) -> None:
 async def _status(layout: Layout, wired: Wired, lost: Sequence[str]) -> dict[str, Any]:
     head = await wired.ports.ship_log.head()
     disk = disk_state(wired.ports)
+    policy = [f"policies do not count as they stand: {problem}" for problem in wired.ports.policy.problems()]
     return {
         "workspace": str(layout.root),
         "addresses": wired.addresses.model_dump(),
         "units": [asdict(unit) for unit in wired.platform.units()],
         "problems": list(await _problems(wired)),
-        "warnings": [*disk.warnings, *lost, *wired.concerns(), *await flag_warnings(wired.ports)],
+        "warnings": [*disk.warnings, *lost, *wired.concerns(), *await flag_warnings(wired.ports), *policy],
         "disk": {"level": disk.level, **disk.space.model_dump()},
         "ship_log": {"entries": head.seq, "head": head.hash},
     }

@@ -25,8 +25,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
-from ..domain.policy import authorise
+from ..domain.oauth import SCOPES, OAuth
 from ..domain.secret import VALUE_BYTES, Secret
+from ..operations.ask_policy import PolicyQuery, ask_policy
+from ..operations.authority import authorise
 from ..operations.check_gates import GatesQuery, read_gates
 from ..operations.disk_space import disk_state
 from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence, list_evidence
@@ -36,13 +38,16 @@ from ..operations.push_release import PushRequest, push_release
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
 from ..operations.secrets import RemoveRequest, list_secrets, remove_secret, set_secret
+from ..operations.sessions import SessionRequest, end_session, list_sessions, open_session, renew_session
+from ..operations.tenancy import of_all_tenants
 from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
-from .authentication import AuthenticationMiddleware, Authenticator, Caller, bearer
+from .authentication import OAUTH_PATH, AuthenticationMiddleware, Authenticator, Caller, bearer
 from .invocation import ToolCalls, refusal
 from .mcp_server import build_server, error_object
 from .metrics import ServerMetrics
+from .rates import Rates
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +96,14 @@ def build_app(
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
-    return _HostMiddleware(AuthenticationMiddleware(app, authenticator, exempt=frozenset({HOOK_PATH})), hosts)
+    known = AuthenticationMiddleware(
+        app,
+        authenticator,
+        Rates(ports),
+        oauth=lambda: _oauth(ports),
+        exempt=frozenset({HOOK_PATH}),
+    )
+    return _HostMiddleware(known, hosts)
 
 
 class _Api:
@@ -123,15 +135,21 @@ class _Api:
             ("POST", "/api/releases/push", self.push),
             ("GET", "/api/gates/{service}/{environment}", self.gates),
             ("GET", "/api/versions/{service}/{environment}", self.versions),
+            ("POST", "/api/policy", self.policy),
             ("PUT", "/evidence/{digest}", self.attest),
             ("GET", "/evidence/{digest}", self.evidence),
             ("GET", "/api/secrets", self.secrets),
             ("PUT", "/api/secrets/{environment}/{name}", self.set_secret),
             ("DELETE", "/api/secrets/{environment}/{name}", self.remove_secret),
+            ("POST", "/api/sessions", self.open_session),
+            ("GET", "/api/sessions", self.sessions),
+            ("POST", "/api/sessions/{id}", self.renew_session),
+            ("DELETE", "/api/sessions/{id}", self.end_session),
             ("POST", "/api/tokens", self.issue),
             ("GET", "/api/tokens", self.tokens),
             ("DELETE", "/api/tokens/{id}", self.revoke),
             ("GET", "/api/log/verify", self.verify),
+            ("GET", OAUTH_PATH, self.oauth_metadata),
             ("GET", "/healthz", self.alive),
             ("GET", "/readyz", self.ready),
             ("GET", "/metrics", self.scrape),
@@ -145,8 +163,17 @@ class _Api:
         return _json((await self._calls.answer(_principal(request), name, arguments)).text)
 
     async def status(self, request: Request) -> Response:
-        authorise(_principal(request), "read_architecture")
-        return JSONResponse(await self._status())
+        authorise(self._ports, _principal(request), "read_architecture")
+        found = await self._status()
+        if not self._is_the_workspaces(_principal(request)):
+            # Warnings name services of everybody, and the log counts what everybody does.
+            found = {**found, "units": [], "warnings": []}
+            found.pop("ship_log", None)
+        return JSONResponse(found)
+
+    def _is_the_workspaces(self, principal: Principal) -> bool:
+        """Whether it may know of what concerns all tenants: the owner, and the workspace's own tenant."""
+        return of_all_tenants(principal) or principal.tenant == self._ports.workspace.last_good_settings().tenant
 
     async def release(self, request: Request) -> Response:
         asked = parse(ReleaseRequest, await _body(request))
@@ -171,6 +198,10 @@ class _Api:
     async def versions(self, request: Request) -> Response:
         asked = parse(VersionsQuery, dict(request.path_params))
         return _json(render(await read_versions(self._ports, _principal(request), asked)))
+
+    async def policy(self, request: Request) -> Response:
+        asked = parse(PolicyQuery, await _body(request))
+        return _json(render(await ask_policy(self._ports, _principal(request), asked)))
 
     async def attest(self, request: Request) -> Response:
         """The body is the file itself, of any content type."""
@@ -213,10 +244,49 @@ class _Api:
             self._authenticator.forget()
         return Response(status_code=204)
 
+    async def open_session(self, request: Request) -> Response:
+        asked = parse(SessionRequest, await _body(request))
+        return _json(render(await open_session(self._ports, _principal(request), asked)), 201)
+
+    async def sessions(self, request: Request) -> Response:
+        return _json(render(await list_sessions(self._ports, _principal(request))))
+
+    async def renew_session(self, request: Request) -> Response:
+        return _json(render(await renew_session(self._ports, _principal(request), request.path_params["id"])))
+
+    async def end_session(self, request: Request) -> Response:
+        try:
+            await end_session(self._ports, _principal(request), request.path_params["id"])
+        finally:
+            self._authenticator.forget()
+        return Response(status_code=204)
+
     async def verify(self, request: Request) -> Response:
-        authorise(_principal(request), "read_operation")
+        authorise(self._ports, _principal(request), "read_operation")
+        if not self._is_the_workspaces(_principal(request)):
+            raise PlatformError(
+                ErrorCode.PERMISSION_DENIED, "the ship's log is of all tenants", "the owner can verify it"
+            )
         found = await self._ports.ship_log.verify()
         return JSONResponse({"intact": found.intact, **found.model_dump(mode="json")})
+
+    async def oauth_metadata(self, _: Request) -> Response:
+        """RFC 9728: where a client gets a token for this server."""
+        oauth = _oauth(self._ports)
+        if oauth is None:
+            raise PlatformError(
+                ErrorCode.NOT_FOUND, "this server takes no tokens of others", "`santiago token issue` makes one"
+            )
+        return JSONResponse(
+            {
+                "resource": oauth.resource,
+                "authorization_servers": [oauth.issuer],
+                "scopes_supported": SCOPES,
+                "bearer_methods_supported": ["header"],
+                "resource_name": "Santiago Platform Engineer",
+            },
+            headers={"cache-control": "public, max-age=300"},
+        )
 
     async def alive(self, _: Request) -> Response:
         return JSONResponse({"alive": True})
@@ -241,6 +311,13 @@ class _Api:
         self._calls.metrics.alerts_received(body["status"], len(alerts))
         log.warning("Alertmanager: %d alerts are %s", len(alerts), body["status"])
         return JSONResponse({"received": len(alerts)})
+
+
+def _oauth(ports: Ports) -> OAuth | None:
+    try:
+        return ports.workspace.last_good_settings().oauth
+    except PlatformError:
+        return None
 
 
 def _principal(request: Request) -> Principal:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
+from ..operations.sessions import within_session
 from ..ports import Ports
 from ..tools import TOOLS
 from ..tools.schema import echo, nearest
@@ -44,6 +45,12 @@ class ToolCalls:
         self.metrics = metrics or ServerMetrics()
         self._ports = ports
         self._reads: SharedReads[Answer] = SharedReads()
+
+    async def within(self, principal: Principal, session: object) -> Principal:
+        """As it asks within the session that it names. Raises PlatformError."""
+        if not isinstance(session, str):
+            raise PlatformError(ErrorCode.INVALID_ARGUMENT, "a session is named by its id, a text")
+        return await within_session(self._ports, principal, session)
 
     async def answer(
         self, principal: Principal, name: str, arguments: Mapping[str, Any], report: Report | None = None

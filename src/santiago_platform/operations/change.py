@@ -47,8 +47,11 @@ async def change(
     """
     require_space(ports)
     operation = operation or ports.clock.new_id("op")
+    body: dict[str, Any] = {"request": request}
+    if principal.session:
+        body["session"] = principal.session
     opened = await ports.ship_log.append(
-        _draft(EntryKind.OPENED, action, principal, operation=operation, subject=subject, body={"request": request})
+        _draft(EntryKind.OPENED, action, principal, operation=operation, subject=subject, body=body)
     )
     record = Record(opened.seq, operation)
 

@@ -12,6 +12,8 @@ from ..domain.gate import Answer
 from ..domain.identity import Role
 from ..domain.operation import Operation, OperationState
 from ..domain.plan import Plan, fingerprint
+from ..domain.policy import Decision as Ruling
+from ..domain.policy import Verdict
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
@@ -32,10 +34,15 @@ class Wanted(Value):
 
 
 def wanted(
-    settings: Settings, environment: str | None, answers: Iterable[Answer] = (), advice: Advice | None = None
+    settings: Settings,
+    environment: str | None,
+    answers: Iterable[Answer] = (),
+    *,
+    ruling: Ruling,
+    advice: Advice | None = None,
 ) -> Wanted | None:
-    """None where nobody has to be asked. environment: None for what is in all of them. answers: of the gates. advice:
-    of whoever planned it of words."""
+    """None where nobody has to be asked. environment: None for what is in all of them. answers: of the gates. ruling:
+    of the policy. advice: of whoever planned it of words."""
     names = settings.environments if environment is None else [environment]
     rules = [settings.environments[name].approvals for name in names]
     awaited = tuple(dict.fromkeys(a.awaits for a in answers if a.awaits is not None))
@@ -47,6 +54,9 @@ def wanted(
     elif strict is not None:
         where = environment or "an environment that it concerns"
         needs = Wanted(approvers=strict.by, why=f"each change of {where} needs it", expires_seconds=expires)
+    elif ruling.verdict is Verdict.NEEDS_APPROVAL:
+        approvers = tuple(dict.fromkeys((ruling.approver or Role.OWNER, Role.OWNER)))
+        needs = Wanted(approvers=approvers, why=f"rule {', '.join(ruling.rules)}", expires_seconds=expires)
     if advice is None:
         return needs
     # Whoever asked in words sees the plan before anybody else is asked.
@@ -145,11 +155,12 @@ async def end_expired(ports: Ports) -> int:
     return len(late)
 
 
-def live_of(service: str, environment: str, *, policy: str = "") -> Live:
+def live_of(ports: Ports, service: str, environment: str) -> Live:
     """Of a service in an environment: target, deployed digest with its configuration and secrets, and the policy.
 
     Not its replicas, health or weights: those may change meanwhile.
     """
+    policy = ports.policy.version()
 
     def live(view: Snapshot) -> str:
         deployment = view.deployment(service, environment)

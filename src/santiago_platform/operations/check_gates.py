@@ -29,10 +29,11 @@ from ..domain.release import Release
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
+from .authority import authorise
 from .change import note
 from .evidence import inspect
 from .release_service import template_of
-from .tenancy import admit, require_service
+from .tenancy import require_service
 
 FAST_TRACK = "fast_track"
 
@@ -100,7 +101,7 @@ class GatesView(Value):
 async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> GatesView:
     """What the gates say now. Raises PlatformError: NOT_FOUND (service, environment, release), PERMISSION_DENIED."""
     settings = ports.workspace.settings()
-    admit(principal, "read_gates", settings)
+    authorise(ports, principal, "read_gates", settings, service=query.service, environment=query.environment)
     await require_service(ports, principal, settings, query.service)
     if query.environment not in settings.environments:
         known = ", ".join(sorted(settings.environments))

@@ -28,21 +28,23 @@ from ..domain.flag import (
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.plan import fingerprint
-from ..domain.policy import authorise
+from ..domain.policy import Decision as Ruling
 from ..domain.ramp import LONGEST_RAMP
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import ALL, authorise, require_tenant
 from .change import Record, change
 from .change_request import Live, begin_approved, hold, wanted
 from .plan_view import Advice
-from .tenancy import of_all_tenants
+from .tenancy import require_operations
 
 KIND = "configure_flag"
 WAIT_SECONDS = 10.0
 POLL_SECONDS = 0.02
 LONGEST_MINUTES = int(LONGEST_RAMP / timedelta(minutes=1))
 BOOLEAN: Mapping[str, bool] = {"on": True, "off": False}
+WAY_BACK = frozenset({"kill", "rollback"})
 
 Action = Literal["set", "ramp", "kill", "restore", "delete", "rollback"]
 
@@ -84,10 +86,12 @@ async def configure_flag(
     request = asked.model_dump(mode="json", exclude_defaults=True)
     known = advice.id if advice is not None else ""
     async with change(ports, principal, f"{KIND}.{asked.action}", subject, request, operation=known) as record:
-        before, after = await check_flag_change(ports, principal, asked)
+        before, after, ruling = await check_flag_change(ports, principal, asked)
         settings = ports.workspace.last_good_settings()
         operation = _operation(ports, principal, settings, asked, before, after, record)
-        wants = wanted(settings, asked.environment, advice=advice)
+        # What takes a change back, or stops its harm, waits for nobody who was not asked in words.
+        asks = asked.action not in WAY_BACK or advice is not None
+        wants = wanted(settings, asked.environment, ruling=ruling, advice=advice) if asks else None
         if wants is not None:
             return await hold(
                 ports,
@@ -95,10 +99,10 @@ async def configure_flag(
                 operation,
                 plan=plan_of_flag(asked.flag, asked.environment, before.written(), request),
                 arguments=request,
-                live=_live(before),
+                live=_live(ports, before),
                 wanted=wants,
             )
-        await ports.store.write(lambda tx: _store(tx, asked.flag, operation))
+        await ports.store.write(lambda tx: _store(tx, settings, asked, operation))
         record.continues = True
     ports.activation.activate()
     return await _ended(ports, operation.id)
@@ -107,30 +111,34 @@ async def configure_flag(
 async def start_approved_flag_change(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
     """Makes the flag of it again, and begins where that is still what was approved."""
     asked = FlagChange.model_validate(request.arguments)
-    before, after = await check_flag_change(ports, request.requester, asked)
+    before, after, _ = await check_flag_change(ports, request.requester, asked)
     held = await ports.store.read(lambda view: view.operation(request.id))
     settings = ports.workspace.last_good_settings()
     record = Record(held.log_entry if held else 0, request.id)
     operation = _operation(ports, request.requester, settings, asked, before, after, record)
-    plan = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments)
+    plan, live = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments), _live(ports, before)
 
     def unit(tx: Transaction) -> None:
-        begin_approved(tx, request, decision, plan, _live(before))
-        _store(tx, asked.flag, operation)
+        begin_approved(tx, request, decision, plan, live)
+        _store(tx, settings, asked, operation)
 
     await ports.store.write(unit)
 
 
-def _live(before: FlagEntry) -> Live:
+def _live(ports: Ports, before: FlagEntry) -> Live:
     """The file is not in the store: whoever has edited it since is found where the change is carried out."""
-    print_of = fingerprint(before.written())
-    return lambda _view: print_of
+    seen = fingerprint({"flag": before.written(), "policy": ports.policy.version()})
+    return lambda _view: seen
 
 
-async def check_flag_change(ports: Ports, principal: Principal, asked: FlagChange) -> tuple[FlagEntry, FlagEntry]:
-    """The flag before and after it. Raises what `configure_flag` would; changes and records nothing."""
+async def check_flag_change(
+    ports: Ports, principal: Principal, asked: FlagChange
+) -> tuple[FlagEntry, FlagEntry, Ruling]:
+    """The flag before and after it, and what the policy says. Raises what `configure_flag` would, but for an approval
+    that is needed; changes and records nothing."""
     settings = ports.workspace.last_good_settings()
-    admit_to_flags(principal, KIND, settings)
+    where, destroys = asked.environment or ALL, asked.action == "delete"
+    ruling = admit_to_flags(ports, principal, f"{KIND}.{asked.action}", settings, where, destroys=destroys, waits=True)
     if asked.environment is not None and asked.environment not in settings.environments:
         known = ", ".join(sorted(settings.environments))
         raise PlatformError(
@@ -140,12 +148,23 @@ async def check_flag_change(ports: Ports, principal: Principal, asked: FlagChang
     before = file.entry(asked.flag)
     after = await _after(ports, asked, before)
     _check(asked.flag, file, after)
-    return before, after
+    return before, after, ruling
 
 
-def admit_to_flags(principal: Principal, action: str, settings: Settings) -> None:
-    """Flags are the workspace's own tenant's."""
-    authorise(principal, action, tenant=settings.tenant if not of_all_tenants(principal) else None)
+def admit_to_flags(
+    ports: Ports,
+    principal: Principal,
+    action: str,
+    settings: Settings,
+    environment: str,
+    *,
+    destroys: bool = False,
+    waits: bool = False,
+) -> Ruling:
+    """Flags are the workspace's own tenant's. environment: one, or ALL. Raises as `authorise`."""
+    ruling = authorise(ports, principal, action, settings, environment=environment, destroys=destroys, waits=waits)
+    require_tenant(principal, settings, settings.tenant)
+    return ruling
 
 
 async def _after(ports: Ports, asked: FlagChange, before: FlagEntry) -> FlagEntry:
@@ -278,7 +297,10 @@ def _operation(
     )
 
 
-def _store(tx: Transaction, flag: str, operation: Operation) -> None:
+def _store(tx: Transaction, settings: Settings, asked: FlagChange, operation: Operation) -> None:
+    flag = asked.flag
+    if asked.action not in WAY_BACK:
+        require_operations(tx, settings, operation.of_tenant)
     under_way = [
         o
         for o in tx.operations(service="", running=True, limit=1000)

@@ -11,10 +11,10 @@ from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import OperationState
-from ..domain.policy import authorise
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
+from .authority import authorise
 from .change import change, note
 from .change_request import end, waits_for
 from .configure_flag import KIND as FLAG_CHANGE
@@ -52,9 +52,10 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
     since it was planned; a gate does not pass), CONFLICT (another plan), PERMISSION_DENIED."""
     action = "break_glass" if word.break_glass else "approve" if word.approved else "reject"
     asked = word.model_dump(mode="json", exclude_defaults=True)
-    async with change(ports, principal, f"manage_operation.{action}", word.operation, asked) as record:
-        authorise(principal, "break_glass" if word.break_glass else "manage_operation")
+    entry = f"manage_operation.{'approve' if word.approved else 'reject'}"
+    async with change(ports, principal, entry, word.operation, asked) as record:
         request = await _request(ports, principal, word.operation)
+        _authorise(ports, principal, request, action)
         now = ports.clock.now()
         request.require_open(now)
         request.require_hash(word.plan)
@@ -92,6 +93,17 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
                 )
     ports.activation.activate()
     return request.id
+
+
+def _authorise(ports: Ports, principal: Principal, request: ChangeRequest, word: str) -> None:
+    """Whoever confirms or withdraws its own has to be allowed what it has asked for, and no more."""
+    action = "break_glass" if word == "break_glass" else f"manage_operation.{word}"
+    own = _is_own(principal, request) and (request.wants is Wants.CONFIRMATION or word == "reject")
+    if own:
+        kind = request.kind
+        action = f"{kind}.{request.arguments['action']}" if kind == FLAG_CHANGE else kind
+    service, environment = request.service or None, request.environment
+    authorise(ports, principal, action, service=service, environment=environment, waits=own)
 
 
 async def _request(ports: Ports, principal: Principal, operation_id: str) -> ChangeRequest:

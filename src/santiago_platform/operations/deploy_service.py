@@ -17,6 +17,8 @@ from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
 from ..domain.plan import Plan
+from ..domain.policy import Decision as Ruling
+from ..domain.policy import Verdict
 from ..domain.release import Release
 from ..domain.rollout import Rollout
 from ..domain.rollout_decision import begin
@@ -24,13 +26,14 @@ from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
+from .authority import authorise
 from .change import change
 from .change_request import begin_approved, hold, live_of, wanted
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render, view
 from .plan_view import Advice, view_of
 from .release_service import template_of
-from .tenancy import admit, require_disk, require_quota, require_service
+from .tenancy import require_disk, require_operations, require_quota, require_service
 
 Reference = Annotated[str, Field(max_length=200)]
 
@@ -83,7 +86,8 @@ async def deploy_service(
             build_first=advice is not None,
         )
         settings = ports.workspace.settings()
-        wants = wanted(settings, request.environment, operation.gates, advice)
+        ruling = _authorised(ports, principal, request, settings)
+        wants = wanted(settings, request.environment, operation.gates, ruling=ruling, advice=advice)
         if wants is not None:
             operation = await hold(
                 ports,
@@ -91,7 +95,7 @@ async def deploy_service(
                 operation,
                 plan=await _described(ports, rollout),
                 arguments=_exact(request, rollout),
-                live=live_of(request.service, request.environment),
+                live=live_of(ports, request.service, request.environment),
                 wanted=wants,
                 release=rollout.new.template.release if rollout.new else "",
             )
@@ -111,7 +115,7 @@ async def start_approved_deploy(ports: Ports, request: ChangeRequest, decision: 
         ports, request.requester, asked, operation_id=request.id, log_entry=entry, decision=decision
     )
     settings = ports.workspace.settings()
-    plan, live = await _described(ports, rollout), live_of(request.service, request.environment)
+    plan, live = await _described(ports, rollout), live_of(ports, request.service, request.environment)
 
     def unit(tx: Transaction) -> None:
         begin_approved(tx, request, decision, plan, live)
@@ -138,6 +142,7 @@ def _exact(request: DeployRequest, rollout: Rollout) -> dict[str, Any]:
 def _start(tx: Transaction, settings: Settings, operation: Operation, rollout: Rollout) -> tuple[Operation, Rollout]:
     """Stores both, with what is live at this very moment as the way back. What others have just begun counts, too."""
     require_quota(tx, settings, rollout)
+    require_operations(tx, settings, rollout.tenant)
     deployment = tx.deployment(rollout.service, rollout.environment)
     if deployment is None:
         deployment = Deployment(service=rollout.service, environment=rollout.environment, tenant=rollout.tenant)
@@ -153,6 +158,13 @@ def _start(tx: Transaction, settings: Settings, operation: Operation, rollout: R
     return operation, rollout
 
 
+def _authorised(ports: Ports, principal: Principal, request: DeployRequest, settings: Settings) -> Ruling:
+    """An approval that is needed is waited for."""
+    service, environment = request.service, request.environment
+    action = "deploy_service"
+    return authorise(ports, principal, action, settings, service=service, environment=environment, waits=True)
+
+
 async def _plan(
     ports: Ports,
     principal: Principal,
@@ -165,7 +177,7 @@ async def _plan(
 ) -> tuple[Operation, Rollout]:
     """decision: of whoever has approved it. build_first: somebody has to say yes to it, to exactly one release."""
     settings = ports.workspace.settings()
-    admit(principal, "deploy_service", settings)
+    ruling = _authorised(ports, principal, request, settings)
     await require_service(ports, principal, settings, request.service)
     tenant = settings.tenant_of(request.service)
     await ports.compute.admit(tenant)
@@ -181,7 +193,11 @@ async def _plan(
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     replicas = request.replicas or service_settings.replicas or 1
     commit, version = await _what(ports, request, replicas)
-    if commit is not None and not request.dry_run and (build_first or environment.asks_somebody):
+    if (
+        commit is not None
+        and not request.dry_run
+        and (build_first or environment.asks_somebody or ruling.verdict is Verdict.NEEDS_APPROVAL)
+    ):
         built = await ports.artifacts.build(request.service, commit)
         version = await version_of(ports, built.digest, request.service, request.environment, replicas)
     release = await _built(ports, request.service, commit, version)

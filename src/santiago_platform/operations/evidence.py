@@ -12,14 +12,15 @@ from pydantic import Field
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.evidence import Attestation, EvidenceKind, Findings, Inspected, kept_as, newest
 from ..domain.identity import Name, Principal
-from ..domain.policy import may
+from ..domain.policy import Verdict as Ruling
 from ..domain.proof import Claim, Proof, Verdict, prove
 from ..domain.release import Release
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
+from .authority import authorise, question
 from .change import change
-from .tenancy import admit, is_own, require_service
+from .tenancy import is_own, require_service
 
 ATTEST = "add_evidence"
 EVIDENCE_BYTES = 16 << 20  # of one file
@@ -69,8 +70,9 @@ async def add_evidence(ports: Ports, principal: Principal, request: EvidenceRequ
     """
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, ATTEST, request.release[:80], asked) as record:
-        admit(principal, ATTEST, ports.workspace.last_good_settings())
+        authorise(ports, principal, ATTEST)
         release = await _release(ports, principal, request.release)
+        authorise(ports, principal, ATTEST, service=release.service)
         if len(content) > EVIDENCE_BYTES:
             raise PlatformError(
                 ErrorCode.INVALID_ARGUMENT, f"the file is larger than {EVIDENCE_BYTES >> 20} MiB", "split it by --name"
@@ -121,8 +123,9 @@ async def _keep(ports: Ports, release: str, content: bytes) -> tuple[str, Proof]
 
 async def list_evidence(ports: Ports, principal: Principal, release: str) -> EvidenceList:
     """Of one release. Raises PlatformError: NOT_FOUND, PERMISSION_DENIED."""
-    admit(principal, "read_gates", ports.workspace.last_good_settings())
+    authorise(ports, principal, "read_gates")
     found = await _release(ports, principal, release)
+    authorise(ports, principal, "read_gates", service=found.service)
     attestations = await ports.store.read(lambda view: view.attestations(found.digest))
     counting = {i.attestation.id: i for i in await inspect(ports, found.digest)}
     views = [
@@ -139,7 +142,9 @@ async def inspect(ports: Ports, release: str) -> tuple[Inspected, ...]:
 
 
 async def _doubt(ports: Ports, attestation: Attestation) -> str:
-    if not may(attestation.principal.role, ATTEST):
+    settings = ports.workspace.last_good_settings()
+    asked = question(attestation.principal, ATTEST, settings, service=attestation.service)
+    if ports.policy.decide(asked).verdict is not Ruling.ALLOW:
         return f"role {attestation.principal.role} may not attest"
     return await ports.evidence.doubt(attestation.release, attestation.sha256)
 
@@ -147,13 +152,19 @@ async def _doubt(ports: Ports, attestation: Attestation) -> str:
 async def _release(ports: Ports, principal: Principal, digest: str) -> Release:
     """Raises NOT_FOUND, with the same words for a release that there is not and for another tenant's."""
     settings = ports.workspace.last_good_settings()
-    release = await ports.artifacts.get(digest)
+    none = PlatformError(
+        ErrorCode.NOT_FOUND,
+        f"there is no release {digest[:80]}",
+        "give the digest, or its first 12 or more hex digits, as a release shows it",
+    )
+    try:
+        release = await ports.artifacts.get(digest)
+    except PlatformError as exc:
+        if exc.code is not ErrorCode.NOT_FOUND:
+            raise
+        raise none from exc
     if not is_own(principal, settings, release.service):
-        raise PlatformError(
-            ErrorCode.NOT_FOUND,
-            f"there is no release {digest[:80]}",
-            "give the digest, or its first 12 or more hex digits, as a release shows it",
-        )
+        raise none
     await require_service(ports, principal, settings, release.service)
     return release
 

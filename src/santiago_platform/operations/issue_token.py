@@ -11,19 +11,23 @@ from typing import Annotated
 from pydantic import Field
 
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.identity import Name, Principal, Role, Token
-from ..domain.policy import authorise
+from ..domain.identity import Level, Name, Principal, Role, Scope, Token
 from ..domain.value import Value
 from ..ports import Ports
+from .authority import authorise
 from .change import change
+
+PREFIX = "sntg_"  # of what was issued here
 
 
 class TokenRequest(Value):
-    """ttl_seconds None: does not expire."""
+    """level, scope: None: as santiago.yaml says of the role. ttl_seconds None: does not expire."""
 
     name: Name
     role: Role
     tenant: Name | None = None
+    level: Level | None = None
+    scope: Scope | None = None
     ttl_seconds: Annotated[float, Field(gt=0, le=10 * 366 * 86400)] | None = None
     note: Annotated[str, Field(max_length=200)] = ""
 
@@ -41,7 +45,7 @@ async def issue_token(ports: Ports, principal: Principal, request: TokenRequest)
     """A new token. Raises PERMISSION_DENIED unless the owner asks."""
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, "issue_token", f"token of {request.name}", asked) as record:
-        authorise(principal, "issue_token")
+        authorise(ports, principal, "issue_token")
         settings = ports.workspace.settings()
         tenant = request.tenant or settings.tenant
         if tenant not in settings.tenant_names:
@@ -61,7 +65,9 @@ async def issue_token(ports: Ports, principal: Principal, request: TokenRequest)
         token = Token(
             id=token_id,
             secret_sha256=_hash(secret),
-            principal=Principal(name=request.name, role=request.role, tenant=tenant),
+            principal=Principal(
+                name=request.name, role=request.role, tenant=tenant, level=request.level, scope=request.scope
+            ),
             created_at=now,
             expires_at=now + timedelta(seconds=request.ttl_seconds) if request.ttl_seconds else None,
             note=request.note,
@@ -69,7 +75,7 @@ async def issue_token(ports: Ports, principal: Principal, request: TokenRequest)
         await ports.store.write(lambda tx: tx.save_token(token))
         record.outcome, record.body = "issued", {"token_id": token_id, "role": request.role}
     return IssuedToken(
-        id=token_id, token=f"sntg_{token_id}_{secret}", principal=token.principal, expires_at=token.expires_at
+        id=token_id, token=f"{PREFIX}{token_id}_{secret}", principal=token.principal, expires_at=token.expires_at
     )
 
 
@@ -77,6 +83,8 @@ class TokenView(Value):
     id: str
     name: str
     role: Role
+    level: Level | None
+    scope: Scope | None
     tenant: str
     created_at: datetime
     expires_at: datetime | None
@@ -86,12 +94,14 @@ class TokenView(Value):
 
 async def list_tokens(ports: Ports, principal: Principal) -> list[TokenView]:
     """Without their secrets, which nobody has."""
-    authorise(principal, "issue_token")
+    authorise(ports, principal, "issue_token")
     return [
         TokenView(
             id=t.id,
             name=t.principal.name,
             role=t.principal.role,
+            level=t.principal.level,
+            scope=t.principal.scope,
             tenant=t.principal.tenant,
             created_at=t.created_at,
             expires_at=t.expires_at,
@@ -105,7 +115,7 @@ async def list_tokens(ports: Ports, principal: Principal) -> list[TokenView]:
 async def revoke_token(ports: Ports, principal: Principal, token_id: str) -> None:
     """From the next call on it is refused. Raises NOT_FOUND, PERMISSION_DENIED."""
     async with change(ports, principal, "revoke_token", f"token {token_id}", {"token_id": token_id}) as record:
-        authorise(principal, "issue_token")
+        authorise(ports, principal, "issue_token")
         token = await ports.store.read(lambda v: v.token(token_id))
         if token is None:
             raise PlatformError(ErrorCode.NOT_FOUND, f"there is no token {token_id}", "`santiago token list` has them")
@@ -114,12 +124,17 @@ async def revoke_token(ports: Ports, principal: Principal, token_id: str) -> Non
 
 
 async def authenticate(ports: Ports, bearer: str) -> Principal:
-    """The principal of a bearer token. Raises UNAUTHENTICATED, with the same words whatever is wrong with it."""
+    """The principal of a bearer token that was issued here, or that the identity provider vouches for.
+
+    Raises PlatformError: UNAUTHENTICATED, with the same words whatever is wrong with it; what else the provider says.
+    """
+    if not bearer.startswith(PREFIX):
+        return await ports.identity_provider.principal(bearer)
     refused = PlatformError(
         ErrorCode.UNAUTHENTICATED, "the token is unknown, expired or revoked", "`santiago token issue` makes one"
     )
     parts = bearer.split("_", 2)
-    if len(parts) != 3 or parts[0] != "sntg" or len(bearer) > 200:
+    if len(parts) != 3 or len(bearer) > 200:
         raise refused
     token = await ports.store.read(lambda v: v.token(parts[1]))
     stored = token.secret_sha256 if token else "0" * 64

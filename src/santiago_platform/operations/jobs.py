@@ -13,8 +13,9 @@ from ..domain.value import Value
 from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import authorise
 from .change import change
-from .tenancy import admit, is_own, require_service
+from .tenancy import is_own, require_service
 
 SHOWN_RUNS = 5
 DETAIL_LINES = 20
@@ -69,7 +70,7 @@ class RunJobRequest(Value):
 async def read_jobs(ports: Ports, principal: Principal, query: JobsQuery) -> JobsAnswer:
     """Raises PlatformError: NOT_FOUND for an unknown service, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, "read_jobs", settings)
+    authorise(ports, principal, "read_jobs", settings, service=query.service, environment=query.environment)
     if query.service is not None:
         await require_service(ports, principal, settings, query.service)
     now = ports.clock.now()
@@ -98,7 +99,7 @@ async def run_job(ports: Ports, principal: Principal, request: RunJobRequest) ->
     subject = f"{request.service}/{request.environment} {request.job}"
     async with change(ports, principal, "run_job", subject, request.model_dump(mode="json")) as record:
         settings = ports.workspace.settings()
-        admit(principal, "run_job", settings)
+        authorise(ports, principal, "run_job", settings, service=request.service, environment=request.environment)
         await require_service(ports, principal, settings, request.service)
         now = ports.clock.now()
 

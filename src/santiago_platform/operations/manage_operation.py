@@ -11,11 +11,11 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import PROMOTABLE, Phase
-from ..domain.policy import authorise
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import authorise
 from .change import Record, change
 from .check_gates import require_gates_still
 from .configure_flag import KIND as FLAG_CHANGE
@@ -23,7 +23,9 @@ from .configure_flag import FlagChange, configure_flag
 from .decide_change import PlanHash, Word, decide_change
 from .operation_view import OperationView, view
 from .rollback_service import roll_back
-from .tenancy import admit, of_all_tenants, require_service
+from .tenancy import of_all_tenants, require_service
+
+READING = frozenset({"status", "wait", "history"})
 
 Report = Callable[[float, str], Awaitable[None]]
 
@@ -66,17 +68,16 @@ async def manage_operation(
         raise PlatformError(
             ErrorCode.INVALID_ARGUMENT, f"{command.action} takes no `to`", "action rollback does: it says where to"
         )
+    if command.action in READING:
+        authorise(ports, principal, "read_operation", service=command.service, environment=command.environment)
     match command.action:
         case "history":
-            authorise(principal, "read_operation")
             return await _history(ports, principal, command)
         case "status":
-            authorise(principal, "read_operation")
             return await ports.store.read(
                 lambda v: OperationsView(operations=(view(v, _found(v, principal, command)),))
             )
         case "wait":
-            authorise(principal, "read_operation")
             operation = await _find(ports, principal, command)
             return await _wait(ports, operation.id, command.timeout_seconds, report)
         case "promote" | "abort" | "rollback":
@@ -101,9 +102,11 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
             return await _answer(ports, (await configure_flag(ports, principal, undo)).id)
     subject = command.operation or f"{command.service}/{command.environment}"
     asked = command.model_dump(mode="json", exclude_defaults=True)
-    async with change(ports, principal, f"manage_operation.{command.action}", subject, asked) as record:
-        authorise(principal, "manage_operation")
+    action = f"manage_operation.{command.action}"
+    async with change(ports, principal, action, subject, asked) as record:
+        authorise(ports, principal, action)
         service, environment, operation_id = await _subject(ports, principal, command)
+        authorise(ports, principal, action, service=service, environment=environment)
         if command.action == "rollback":
             where = (ports, principal, service, environment)
             told = await roll_back(*where, record, reason=command.reason, to=command.to, of=operation_id)
@@ -169,9 +172,7 @@ def _promotable(rollout: Rollout) -> None:
 
 async def _subject(ports: Ports, principal: Principal, command: OperationCommand) -> tuple[str, str, str | None]:
     if command.operation is None and command.service and command.environment:
-        settings = ports.workspace.last_good_settings()
-        admit(principal, "manage_operation", settings)
-        await require_service(ports, principal, settings, command.service)
+        await require_service(ports, principal, ports.workspace.last_good_settings(), command.service)
         return command.service, command.environment, None
     operation = await _find(ports, principal, command)
     await require_service(ports, principal, ports.workspace.last_good_settings(), operation.service)

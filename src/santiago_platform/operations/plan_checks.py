@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from ..domain.canary import Canary
 from ..domain.deployment import Deployment
+from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.guard_rails import Deploying, check_deployment, check_flag_removal, check_replicas
 from ..domain.identity import Name, Principal
@@ -14,13 +15,14 @@ from ..domain.proposal import Draft, Task
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports
+from .authority import authorise
 from .configure_flag import FlagChange, admit_to_flags, check_flag_change
 from .context import Scope
 from .deploy_service import DeployRequest, deploy_service
 from .manage_operation import OperationCommand
 from .plan_from_words import Checked, Plannable, confined
 from .scale_resources import ScaleRequest, check_scaling, scale_resources
-from .tenancy import admit, require_service
+from .tenancy import require_service
 
 
 class RollbackPlan(Value):
@@ -93,7 +95,8 @@ async def _check_deployment(ports: Ports, principal: Principal, scope: Scope, pl
 async def _check_rollback(ports: Ports, principal: Principal, scope: Scope, plan: RollbackPlan) -> Checked:
     confined(scope, service=plan.service, environment=plan.environment)
     settings = ports.workspace.settings()
-    admit(principal, "manage_operation", settings)
+    service, environment = plan.service, plan.environment
+    authorise(ports, principal, "manage_operation.rollback", settings, service=service, environment=environment)
     await require_service(ports, principal, settings, plan.service)
     deployment = await _deployment(ports, plan.service, plan.environment)
     previous = deployment.previous if deployment else None
@@ -144,11 +147,20 @@ async def _check_flag(ports: Ports, principal: Principal, scope: Scope, asked: F
     )
 
 
+def _may(ports: Ports, principal: Principal, settings: Settings, action: str) -> None:
+    """Before anybody is asked: whoever may do it nowhere gets no plan of it."""
+    authorise(ports, principal, action, settings, waits=True)
+
+
+def _may_change_flags(ports: Ports, principal: Principal, settings: Settings) -> None:
+    admit_to_flags(ports, principal, "configure_flag.kill", settings, "", waits=True)
+
+
 DEPLOYMENT_FROM_WORDS = Plannable(
     task=Task.DEPLOYMENT_PLAN,
     action="deploy_service",
     draft=Draft[DeploymentPlan],
-    admit=lambda _, principal, settings: admit(principal, "deploy_service", settings),
+    admit=lambda ports, principal, settings: _may(ports, principal, settings, "deploy_service"),
     check=_check_deployment,
 )
 
@@ -156,7 +168,7 @@ SCALING_FROM_WORDS = Plannable(
     task=Task.SCALING_PLAN,
     action="scale_resources",
     draft=Draft[ScaleRequest],
-    admit=lambda _, principal, settings: admit(principal, "scale_resources", settings),
+    admit=lambda ports, principal, settings: _may(ports, principal, settings, "scale_resources"),
     check=_check_scaling,
 )
 
@@ -164,6 +176,6 @@ FLAG_CHANGE_FROM_WORDS = Plannable(
     task=Task.FLAG_CHANGE,
     action="configure_flag",
     draft=Draft[FlagChange],
-    admit=lambda _, principal, settings: admit_to_flags(principal, "configure_flag", settings),
+    admit=lambda ports, who, settings: _may_change_flags(ports, who, settings),
     check=_check_flag,
 )

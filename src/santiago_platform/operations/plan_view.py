@@ -11,8 +11,8 @@ from ..domain.value import Value
 class Advice(Value):
     """What an advisor made of words.
 
-    id: of the operation. tool, arguments: the typed request, whole, as one may send it. confidence: 0 to 1, the advisor's own word for it. by: who planned. tried: who could not, and why. cost_usd: of
-    asking, all tries.
+    id: of the operation. tool, arguments: the typed request, whole, as one may send it. confidence: 0 to 1, its own
+    word for it. by: who planned. tried: who could not, and why. cost_usd: of asking, all tries.
     """
 
     id: str

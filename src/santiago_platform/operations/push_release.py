@@ -8,13 +8,13 @@ from pydantic import Field
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
-from ..domain.policy import authorise
 from ..domain.proof import Proof, prove
 from ..domain.release import Digest, RegistryName
 from ..domain.value import Value
 from ..ports import Ports
+from .authority import authorise
 from .change import change
-from .tenancy import admit, require_service
+from .tenancy import require_service
 
 
 class PushRequest(Value):
@@ -45,10 +45,10 @@ async def push_release(ports: Ports, principal: Principal, request: PushRequest)
     asked = request.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, "push_release", request.service, asked) as record:
         settings = ports.workspace.settings()
-        admit(principal, "push_release", settings)
+        authorise(ports, principal, "push_release", settings, service=request.service)
         await require_service(ports, principal, settings, request.service)
         if request.registry not in (None, settings.releases.registry):
-            authorise(principal, "choose_registry")
+            authorise(ports, principal, "choose_registry", settings, service=request.service)
         registry = request.registry or settings.releases.registry
         if registry is None:
             raise PlatformError(

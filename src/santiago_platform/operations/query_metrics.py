@@ -11,7 +11,8 @@ from ..domain.identity import Name, Principal
 from ..domain.signal import Point, Series, Signal
 from ..domain.value import Value
 from ..ports import Ports
-from .tenancy import admit, of_all_tenants, require_service
+from .authority import authorise
+from .tenancy import of_all_tenants, require_service
 
 POINTS = 60
 
@@ -52,7 +53,7 @@ _UNITS = {
 async def query_metrics(ports: Ports, principal: Principal, query: MetricsQuery) -> MetricsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT (with Prometheus' words), UNAVAILABLE, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, "query_metrics", settings)
+    authorise(ports, principal, "query_metrics", settings, service=query.service, environment=query.environment)
     if query.service is not None:
         await require_service(ports, principal, settings, query.service)
     expression = _expression(ports, query)

@@ -15,10 +15,11 @@ from ..domain.route import RouteStatus, hostname
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
+from .authority import authorise
 from .jobs import in_words
 from .parity import ParityView, parity
 from .secrets import in_use
-from .tenancy import admit, disk_bytes, is_own, of_all_tenants, require_service
+from .tenancy import disk_bytes, is_own, of_all_tenants, require_service
 
 DOCUMENT_CHARACTERS = 8_000
 SERVICES = 100
@@ -101,7 +102,7 @@ class Architecture(Value):
 async def read_architecture(ports: Ports, principal: Principal, query: ArchitectureQuery) -> Architecture:
     """Raises PlatformError: NOT_FOUND for an unknown service or environment, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, "read_architecture", settings)
+    authorise(ports, principal, "read_architecture", settings, service=query.service, environment=query.environment)
     if query.environment is not None and query.environment not in settings.environments:
         raise PlatformError(
             ErrorCode.NOT_FOUND,

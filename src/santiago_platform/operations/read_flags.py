@@ -15,6 +15,7 @@ from ..domain.operation import Operation
 from ..domain.ramp import share_of
 from ..domain.value import Value
 from ..ports import Ports
+from .authority import ALL
 from .configure_flag import FlagChange, admit_to_flags, configure_flag, flag_operations
 from .operation_view import ProofView, render, view
 from .plan_view import Advice, PlanView
@@ -61,7 +62,7 @@ async def read_flags(
 ) -> FlagsAnswer:
     """Raises PlatformError: PERMISSION_DENIED, NOT_FOUND for a flag that there is not."""
     settings = ports.workspace.last_good_settings()
-    admit_to_flags(principal, "read_architecture", settings)
+    admit_to_flags(ports, principal, "read_architecture", settings, environment or ALL)
     if history:
         found = await ports.store.read(lambda view: flag_operations(view, flag, 20))
         return FlagsAnswer(changes=tuple(_change(o, whole=True) for o in found))

@@ -11,7 +11,8 @@ from ..domain.signal import LogLine
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.logs import LogFilter
-from .tenancy import admit, known_services, of_all_tenants
+from .authority import authorise
+from .tenancy import known_services, of_all_tenants
 
 ANSWER_CHARACTERS = 48_000
 LINE_CHARACTERS = 2_000
@@ -45,7 +46,7 @@ class LogsAnswer(Value):
 async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> LogsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT for a bad cursor, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, "read_logs", settings)
+    authorise(ports, principal, "read_logs", settings, service=query.service, environment=query.environment)
     everything = of_all_tenants(principal) or len(settings.tenant_names) == 1
     asked = LogFilter(
         services=None if everything else tuple(await known_services(ports, principal, settings)),

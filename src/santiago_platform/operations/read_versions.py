@@ -13,7 +13,8 @@ from ..domain.live_period import LivePeriod, former
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot
-from .tenancy import admit, require_service
+from .authority import authorise
+from .tenancy import require_service
 
 
 class VersionsQuery(Value):
@@ -50,7 +51,7 @@ class VersionsView(Value):
 async def read_versions(ports: Ports, principal: Principal, query: VersionsQuery) -> VersionsView:
     """Raises PlatformError: NOT_FOUND (service; nothing was ever deployed there), PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, "read_operation", settings)
+    authorise(ports, principal, "read_operation", settings, service=query.service, environment=query.environment)
     await require_service(ports, principal, settings, query.service)
     kept = frozenset(release.digest for release in await ports.artifacts.list(query.service))
     now = ports.clock.now()

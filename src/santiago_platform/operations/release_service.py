@@ -10,8 +10,9 @@ from ..domain.value import Value
 from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot
+from .authority import authorise
 from .change import change
-from .tenancy import admit, require_service
+from .tenancy import require_service
 
 
 class ReleaseRequest(Value):
@@ -24,7 +25,7 @@ async def release_service(ports: Ports, principal: Principal, request: ReleaseRe
     asked = request.model_dump(mode="json")
     async with change(ports, principal, "release_service", request.service, asked) as record:
         settings = ports.workspace.settings()
-        admit(principal, "release_service", settings)
+        authorise(ports, principal, "release_service", settings, service=request.service)
         await require_service(ports, principal, settings, request.service)
         commit = await ports.artifacts.resolve(request.git_ref)
         release = await ports.artifacts.build(request.service, commit)

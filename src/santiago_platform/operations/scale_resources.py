@@ -14,17 +14,19 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
 from ..domain.operation import Operation
 from ..domain.phase import SCALABLE, Phase
+from ..domain.policy import Decision as Ruling
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import authorise
 from .change import Record, change
 from .change_request import Wanted, begin_approved, hold, live_of, wanted
 from .operation_view import OperationView, view
 from .plan_view import Advice
-from .tenancy import admit, require_quota, require_service
+from .tenancy import require_operations, require_quota, require_service
 
 
 class ScaleRequest(Value):
@@ -50,15 +52,22 @@ async def scale_resources(
     known = advice.id if advice is not None else ""
     async with change(ports, principal, "scale_resources", subject, asked, operation=known) as record:
         settings = ports.workspace.settings()
-        admit(principal, "scale_resources", settings)
+        ruling = _authorised(ports, principal, request, settings)
         await require_service(ports, principal, settings, request.service)
-        wants = wanted(settings, request.environment, advice=advice)
+        wants = wanted(settings, request.environment, ruling=ruling, advice=advice)
         if wants is not None:
             return await _hold(ports, principal, request, record, wants)
         operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
     ports.activation.activate()
 
     return await ports.store.read(lambda v: view(v, v.operation(operation_id)))  # type: ignore[arg-type]
+
+
+def _authorised(ports: Ports, principal: Principal, request: ScaleRequest, settings: Settings) -> Ruling:
+    """An approval that is needed is waited for."""
+    service, environment = request.service, request.environment
+    action = "scale_resources"
+    return authorise(ports, principal, action, settings, service=service, environment=environment, waits=True)
 
 
 async def _hold(
@@ -72,7 +81,7 @@ async def _hold(
         operation,
         plan=plan_of_rollout(started),
         arguments=request.model_dump(mode="json", exclude_defaults=True),
-        live=live_of(request.service, request.environment),
+        live=live_of(ports, request.service, request.environment),
         wanted=wants,
     )
     return await ports.store.read(lambda v: view(v, held))
@@ -82,9 +91,10 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
     """Raises UNAVAILABLE while a rollout is under way: approve it again when that has ended."""
     asked = ScaleRequest.model_validate(request.arguments)
     settings = ports.workspace.settings()
-    admit(request.requester, "scale_resources", settings)
+    _authorised(ports, request.requester, asked, settings)
     held = await ports.store.read(lambda view: view.operation(request.id))
     record = Record(held.log_entry if held else 0, request.id)
+    live = live_of(ports, asked.service, asked.environment)
 
     def unit(tx: Transaction) -> None:
         active = tx.active_rollout(asked.service, asked.environment)
@@ -96,7 +106,7 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
                 retry_after=10,
             )
         _, started = _start(ports, request.requester, asked, record, _with_a_live_version(tx, asked))
-        begin_approved(tx, request, decision, plan_of_rollout(started), live_of(asked.service, asked.environment))
+        begin_approved(tx, request, decision, plan_of_rollout(started), live)
         _scale(ports, request.requester, asked, record, settings, tx)
 
     await ports.store.write(unit)
@@ -105,7 +115,7 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
 async def check_scaling(ports: Ports, principal: Principal, request: ScaleRequest) -> None:
     """Raises what `scale_resources` would; changes and records nothing."""
     settings = ports.workspace.settings()
-    admit(principal, "scale_resources", settings)
+    _authorised(ports, principal, request, settings)
     await require_service(ports, principal, settings, request.service)
     if request.environment not in settings.environments:
         known = ", ".join(sorted(settings.environments))
@@ -135,6 +145,7 @@ def _scale(
         return rollout.operation_id
     operation, started = _start(ports, principal, request, record, _with_a_live_version(tx, request))
     require_quota(tx, settings, started)
+    require_operations(tx, settings, started.tenant)
     tx.add_rollout(started)
     tx.save_operation(operation)
     record.continues = True

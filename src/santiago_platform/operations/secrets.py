@@ -16,8 +16,9 @@ from ..domain.value import Value
 from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot
+from .authority import authorise
 from .change import change
-from .tenancy import admit, is_own, of_all_tenants, require_service
+from .tenancy import is_own, of_all_tenants, require_service
 
 SET, REMOVE, READ = "set_secret", "remove_secret", "read_secrets"
 RUNS = 1000  # of jobs that have not ended
@@ -72,7 +73,7 @@ async def set_secret(ports: Ports, principal: Principal, secret: Secret, content
 async def list_secrets(ports: Ports, principal: Principal) -> SecretList:
     """Those of services and environments that the principal may see, without their values. Raises PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    admit(principal, READ, settings)
+    authorise(ports, principal, READ, settings)
     versions = [version for version in await ports.secrets.list() if _sees(principal, settings, version.secret)]
     templates = await _templates(ports)
     views = []
@@ -121,7 +122,8 @@ def in_use(ports: Ports, live: Template) -> str:
 async def _admit(ports: Ports, principal: Principal, action: str, secret: Secret, *, of_the_past: bool = False) -> None:
     """of_the_past: what santiago.yaml and the workspace no longer know counts, too."""
     settings = ports.workspace.settings()
-    admit(principal, action, settings)
+    service, environment, removes = secret.service, secret.environment, action == REMOVE
+    authorise(ports, principal, action, settings, service=service, environment=environment, destroys=removes)
     if not _sees(principal, settings, secret):
         raise PlatformError(
             ErrorCode.NOT_FOUND,

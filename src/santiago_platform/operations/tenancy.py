@@ -8,9 +8,9 @@ from ..domain.deployment import Deployment
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal, Role
-from ..domain.policy import authorise
-from ..domain.quota import check_disk, check_quota, usage
+from ..domain.quota import check_disk, check_operations, check_quota, usage
 from ..domain.rollout import Rollout
+from ..domain.session import alone
 from ..ports import Ports
 from ..ports.store import Snapshot
 
@@ -19,15 +19,12 @@ def of_all_tenants(principal: Principal) -> bool:
     return principal.role is Role.OWNER
 
 
-def sight(principal: Principal) -> tuple[Role, str]:
-    """All that decides what a principal is shown: to those of equal sight, what reads an equal request is the same."""
-    return principal.role, principal.tenant
+def sight(principal: Principal) -> Principal:
+    """All that decides what a principal is shown: to those of equal sight, what reads an equal request is the same.
 
-
-def admit(principal: Principal, action: str, settings: Settings) -> None:
-    """Raises PERMISSION_DENIED unless the role may do `action`, NOT_FOUND where the workspace has no such tenant."""
-    tenant = principal.tenant if principal.tenant in settings.tenant_names else settings.tenant
-    authorise(principal, action, tenant=tenant)
+    Policies may go by anything of it but the session.
+    """
+    return alone(principal)
 
 
 def is_own(principal: Principal, settings: Settings, service: str) -> bool:
@@ -80,6 +77,14 @@ def require_quota(view: Snapshot, settings: Settings, rollout: Rollout) -> None:
     now = rollout.started_at
     before = usage([*others, *((d, None) for d in mine)], now)
     check_quota(rollout.tenant, quotas, before, usage([*others, *((d, rollout) for d in mine)], now))
+
+
+def require_operations(view: Snapshot, settings: Settings, tenant: str) -> None:
+    """Raises RESOURCE_EXHAUSTED where as many of the tenant's operations run as may."""
+    quotas = settings.quotas(tenant)
+    if quotas.operations is not None:
+        running = view.operations(tenant=tenant, running=True, limit=quotas.operations)
+        check_operations(tenant, quotas, len(running))
 
 
 async def require_disk(ports: Ports, settings: Settings, tenant: str) -> None:

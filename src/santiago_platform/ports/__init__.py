@@ -14,10 +14,12 @@ from .disk import Disk
 from .error_budget import ErrorBudget
 from .evidence import Evidence
 from .flags import Flags
+from .identity_provider import IdentityProvider
 from .incidents import Incidents
 from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
+from .policy import Policy
 from .probe import Probe
 from .registry import Registry
 from .secrets import Secrets
@@ -56,6 +58,8 @@ class Ports:
     flags: Flags
     advisors: Advisors
     secrets: Secrets
+    policy: Policy
+    identity_provider: IdentityProvider
 
 
 __all__ = [
@@ -69,10 +73,12 @@ __all__ = [
     "ErrorBudget",
     "Evidence",
     "Flags",
+    "IdentityProvider",
     "Incidents",
     "Jobs",
     "Logs",
     "Metrics",
+    "Policy",
     "Ports",
     "Probe",
     "Registry",

@@ -15,6 +15,7 @@ from ..domain.live_period import LivePeriod
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.rollout import Message, Rollout
+from ..domain.session import Session
 from ..domain.value import Value
 
 T = TypeVar("T")
@@ -96,6 +97,11 @@ class Snapshot(Protocol):
 
     def tokens(self) -> Sequence[Token]: ...
 
+    def session(self, session_id: str) -> Session | None: ...
+
+    def sessions(self, *, tenant: str | None = None, name: str | None = None, limit: int = 50) -> Sequence[Session]:
+        """Of a principal, by its name, or of all; newest first."""
+
     def attestations(self, release: str) -> Sequence[Attestation]:
         """Of exactly that release, oldest first."""
 
@@ -161,6 +167,10 @@ class Transaction(Snapshot, Protocol):
     def save_token(self, token: Token) -> None: ...
 
     def save_flags(self, file: FlagFile) -> None: ...
+
+    def save_session(self, session: Session) -> None: ...
+
+    def forget_sessions(self, *, expired_before: datetime) -> None: ...
 
     def add_attestation(self, attestation: Attestation) -> None:
         """Attestations are never changed: one whose id is there already stays as it is."""

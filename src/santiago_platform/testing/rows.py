@@ -18,6 +18,7 @@ from ..domain.phase import Phase
 from ..domain.plan import Plan
 from ..domain.proposal import Task
 from ..domain.rollout import Message, MessageKind, Rollout
+from ..domain.session import Session
 from ..domain.strategy import Strategy
 from ..domain.workload import Template
 
@@ -91,6 +92,17 @@ def token(number: int = 1, **fields: Any) -> Token:
 def run(number: int = 1, job: str = "report", **fields: Any) -> JobRun:
     known = Job(name=job, when=When.SCHEDULED, command=("./run",), schedule="0 4 * * *")
     return job_run(known, version("sha256:" + "a" * 64).template, f"k{number}", START, **fields)
+
+
+def session(number: int = 1, **fields: Any) -> Session:
+    """number: seconds after START at which it expires."""
+    known: dict[str, Any] = {
+        "id": f"se-{number}",
+        "principal": ANN,
+        "opened_at": START,
+        "expires_at": START + timedelta(seconds=number),
+    }
+    return Session(**{**known, **fields})
 
 
 def attestation(number: int = 1, **fields: Any) -> Attestation:

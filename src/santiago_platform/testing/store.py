@@ -34,6 +34,7 @@ from .rows import (
     operation,
     rollout,
     run,
+    session,
     token,
     version,
 )
@@ -430,6 +431,24 @@ class StoreContract:
         assert spent.by_task[Task.SUMMARY] == spent.by_tenant["other"] == Decimal("12.3456789")
         assert (await store.read(lambda v: v.spent(tomorrow))).total_usd == Decimal("0.5")
         assert (await store.read(lambda v: v.spent(tomorrow + timedelta(days=1)))).total_usd == 0
+
+    async def test_sessions_are_of_a_principal_newest_first_and_forgotten_once_they_expired(self, store: Store) -> None:
+        bob = ANN.model_copy(update={"name": "bob"})
+        rows = [session(1), session(2, principal=bob), session(3)]
+        for row in (*rows, renewed := session(1, expires_at=START + timedelta(seconds=9))):
+            await store.write(lambda tx, row=row: tx.save_session(row))  # type: ignore[misc]
+
+        def ids(**wanted: Any) -> Any:
+            return lambda view: [each.id for each in view.sessions(**wanted)]
+
+        assert await store.read(lambda v: v.session("se-1")) == renewed
+        assert await store.read(lambda v: v.session("se-9")) is None
+        assert await store.read(ids()) == ["se-3", "se-2", "se-1"]
+        assert await store.read(ids(tenant="default", name="ann")) == ["se-3", "se-1"]
+        assert await store.read(ids(tenant="default", name="ann", limit=1)) == ["se-3"]
+        assert await store.read(ids(tenant="other")) == []
+        await store.write(lambda tx: tx.forget_sessions(expired_before=START + timedelta(seconds=3)))
+        assert await store.read(ids()) == ["se-3", "se-1"]
 
     async def test_a_closed_store_refuses_reads_and_writes(self, store: Store) -> None:
         await store.close()

@@ -183,8 +183,9 @@ async def test_a_fault_of_ours_is_an_id_for_the_caller_and_a_trace_for_the_log(
     def broken() -> None:
         raise RuntimeError("secret detail")
 
-    served.platform.workspace.last_good_settings = broken
     async with served.http() as http:
+        await http.post("/api/tools/read_architecture", json={})  # who is calling is known
+        served.platform.workspace.last_good_settings = broken
         over_mcp = (await http.post("/mcp", content=_call({}), headers=_headers())).json()["result"]
         plain = await http.post("/api/tools/read_architecture", json={})
         broken_status = await http.get("/api/tokens/x")

@@ -16,15 +16,16 @@ from pydantic import BaseModel
 
 from santiago_platform.adapters.artifacts.build import Build
 from santiago_platform.adapters.fake.platform import FakePlatform
-from santiago_platform.domain.environment import Settings
+from santiago_platform.domain.environment import EnvironmentKind, Settings
 from santiago_platform.domain.errors import ErrorCode, retryable
 from santiago_platform.domain.evidence import EvidenceKind
 from santiago_platform.domain.gate import Outcome
 from santiago_platform.domain.gates import GATES
-from santiago_platform.domain.identity import Role
+from santiago_platform.domain.identity import Level, Role, Scope
 from santiago_platform.domain.job import RunState, When
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
+from santiago_platform.domain.policy import ACTIONS, Verdict
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.entrypoints.cli import app
@@ -104,7 +105,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    text = _guide("workspace") + _guide("jobs") + _guide("gates") + _guide("canary") + _guide("advisors")
+    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals")
+    text = "".join(map(_guide, guides))
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
@@ -163,6 +165,12 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
     ("values", "guide"),
     [
         (Role, "agents"),
+        (Role, "governance"),
+        (Level, "governance"),
+        (Scope, "governance"),
+        (EnvironmentKind, "governance"),
+        (Verdict, "governance"),
+        (sorted(a for a in ACTIONS if "." not in a), "governance"),
         (EvidenceKind, "gates"),
         (GATES, "gates"),
         (Outcome, "gates"),

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from santiago_platform.domain.identity import Role
-from santiago_platform.domain.policy import may
 from santiago_platform.domain.secret import Secret, SecretRef, refers, revealed, unversioned
 from santiago_platform.domain.workload import Template
 
@@ -61,10 +58,3 @@ def test_another_version_of_a_secret_is_another_version_of_the_service() -> None
 
 def test_a_template_without_secrets_has_the_version_that_it_had_before_there_were_any() -> None:
     assert template().version == "06efcb6082e5"
-
-
-@pytest.mark.parametrize("role", Role)
-def test_secrets_are_set_by_those_who_develop_and_run_services_and_by_no_other_role(role: Role) -> None:
-    expected = role in (Role.OWNER, Role.PLATFORM, Role.DEVELOPER)
-    assert may(role, "set_secret") is may(role, "remove_secret") is expected
-    assert may(role, "read_secrets")

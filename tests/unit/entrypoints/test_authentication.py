@@ -11,6 +11,7 @@ import pytest
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import PlatformError
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.session import alone
 from santiago_platform.entrypoints.authentication import REMEMBERED_SECONDS, Authenticator, bearer
 from santiago_platform.operations.issue_token import IssuedToken, TokenRequest, issue_token, revoke_token
 
@@ -30,7 +31,8 @@ async def test_a_caller_is_looked_up_once_in_a_moment(platform: FakePlatform) ->
     issued = await issue(platform)
     authenticator = Authenticator(platform.ports)
     first = await authenticator.caller(issued.token)
-    assert first.principal == issued.principal
+    assert alone(first.principal) == issued.principal
+    assert first.principal.session, "it is given one"
     assert await authenticator.caller(issued.token) is first
     platform.clock.advance(REMEMBERED_SECONDS)
     assert await authenticator.caller(issued.token) is not first

@@ -10,7 +10,9 @@ import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.identity import Level, Principal, Role
+from santiago_platform.domain.oauth import OAuth
+from santiago_platform.domain.rate import RateLimit
 from santiago_platform.domain.secret import VALUE_BYTES, Secret
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.entrypoints.http import BODY_BYTES, build_app, http_status
@@ -233,3 +235,70 @@ async def test_gates_are_asked_over_http(http: httpx2.AsyncClient) -> None:
     release = (await http.post("/api/releases", json={"service": "web"})).json()["digest"]
     found = (await http.get(f"/api/gates/web/production?release={release}")).json()
     assert found == {"service": "web", "environment": "production", "release": release, "passes": True, "answers": []}
+
+
+async def test_a_session_is_named_by_a_header_and_renewed_when_it_has_expired(
+    http: httpx2.AsyncClient, platform: FakePlatform
+) -> None:
+    opened = await http.post("/api/sessions", json={"purpose": "release day"})
+    assert opened.status_code == 201
+    session = {"santiago-session": opened.json()["id"]}
+    change = {"service": "web", "environment": "production", "git_ref": "HEAD"}
+    assert (await http.post("/api/tools/deploy_service", json=change, headers=session)).status_code == 200
+    assert platform.ship_log.entries[-1].body["session"] == opened.json()["id"]
+    await platform.clock.sleep(7201)
+    assert error(await http.post("/api/tools/read_logs", headers=session)) == (409, "failed_precondition")
+    assert (await http.post("/api/tools/read_logs")).status_code == 200
+    renewed = await http.post(f"/api/sessions/{opened.json()['id']}", headers=session)
+    assert renewed.json()["open"]
+    assert (await http.post("/api/tools/read_logs", headers=session)).status_code == 200
+    assert (await http.delete(f"/api/sessions/{opened.json()['id']}")).status_code == 204
+    assert error(await http.post("/api/tools/read_logs", headers=session)) == (409, "failed_precondition")
+
+
+async def test_who_calls_too_often_is_told_when_to_come_again(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    limit = RateLimit(calls_per_second=0.5, burst=1)
+    platform.workspace.current = platform.workspace.current.model_copy(update={"rates": limit})
+    headers = await bearer(platform, Role.OBSERVER)
+    assert (await http.post("/api/tools/read_logs", headers=headers)).status_code == 200
+    refused = await http.post("/api/tools/read_logs", headers=headers)
+    assert error(refused) == (429, "resource_exhausted")
+    assert refused.headers["retry-after"] == "2"
+    assert refused.json()["error"]["retry_after"] == 2.0
+    over_mcp = await http.post("/mcp", headers=headers, json={})
+    assert over_mcp.status_code == 429
+    assert over_mcp.json()["error"]["data"]["code"] == "resource_exhausted"
+    assert (await http.post("/api/tools/read_logs")).status_code == 200, "the owner's"
+
+
+def with_oauth(platform: FakePlatform) -> None:
+    oauth = OAuth(issuer="https://login.example", resource="https://platform.example/mcp", jwks="keys.json")
+    platform.workspace.current = platform.workspace.current.model_copy(update={"oauth": oauth})
+
+
+async def test_a_client_of_oauth_is_told_where_to_get_a_token(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    place = "/.well-known/oauth-protected-resource/mcp"
+    nobody = {"authorization": "Bearer a.b.c"}
+    assert error(await http.get(place, headers=nobody)) == (404, "not_found")
+    with_oauth(platform)
+    found = (await http.get(place, headers=nobody)).json()
+    assert found["authorization_servers"] == ["https://login.example"]
+    assert found["resource"] == "https://platform.example/mcp"
+    refused = await http.post("/mcp", headers=nobody, json={})
+    assert refused.status_code == 401
+    assert f'resource_metadata="https://platform.example{place}"' in refused.headers["www-authenticate"]
+
+
+async def test_a_token_is_for_what_its_scopes_say(http: httpx2.AsyncClient, platform: FakePlatform) -> None:
+    platform.identity_provider.tokens["a.b.c"] = Principal(
+        name="ann", role=Role.DEVELOPER, level=Level.MASTER, granted=("read", "scale_resources")
+    )
+    ann = {"authorization": "Bearer a.b.c"}
+    change = {"service": "web", "environment": "production"}
+    assert (await http.post("/api/tools/read_logs", headers=ann)).status_code == 200
+    scaled = await http.post("/api/tools/scale_resources", json={**change, "replicas": 2}, headers=ann)
+    assert error(scaled) == (409, "failed_precondition"), "nothing is live: it came so far"
+    refused = await http.post("/api/tools/deploy_service", json={**change, "git_ref": "HEAD"}, headers=ann)
+    assert error(refused) == (403, "permission_denied")
+    assert "santiago:deploy_service" in refused.json()["error"]["hint"]
+    assert platform.ship_log.entries[-1].outcome == "denied"

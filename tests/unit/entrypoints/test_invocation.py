@@ -61,15 +61,25 @@ async def answers(calls: ToolCalls, *asked: tuple[Principal, str, dict[str, Any]
     return [one.code if isinstance(one, PlatformError) else one.structured for one in found]  # type: ignore[union-attr]
 
 
-async def test_those_who_may_see_the_same_share_one_evaluation(
+async def test_calls_of_one_principal_share_one_evaluation_whatever_their_session(
     calls: ToolCalls, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = CountingStore(platform, monkeypatch)
     (one,) = await answers(calls, (ANN, "read_architecture", {}))
     alone, store.looks = store.looks, 0
-    many = await answers(calls, *[(who, "read_architecture", {}) for who in (ANN, DAN) for _ in range(50)])
+    many = await answers(
+        calls,
+        *[
+            (who, "read_architecture", {})
+            for who in (ANN, ANN.model_copy(update={"session": "se-2"}))
+            for _ in range(50)
+        ],
+    )
     assert many == [one] * 100
     assert store.looks == alone
+    # A policy may go by a name.
+    assert await answers(calls, *[(who, "read_architecture", {}) for who in (ANN, DAN)]) == [one] * 2
+    assert store.looks == 3 * alone
 
 
 async def test_each_is_judged_and_shown_what_is_its_own_whoever_asks_beside_it(calls: ToolCalls) -> None:

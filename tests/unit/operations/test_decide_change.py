@@ -257,7 +257,7 @@ async def test_an_edited_flag_makes_the_change_void(platform: FakePlatform) -> N
     platform.workspace.current = Settings()
     await _set_flag(platform, "on")
     platform.workspace.current = production()
-    held = await configure_flag(platform.ports, ANN, FlagChange(action="kill", flag="new-checkout"))
+    held = await configure_flag(platform.ports, ANN, FlagChange(action="set", flag="new-checkout", percent=5))
     platform.workspace.current = Settings()
     await _set_flag(platform, "off")
     platform.workspace.current = production()
@@ -266,8 +266,21 @@ async def test_an_edited_flag_makes_the_change_void(platform: FakePlatform) -> N
     assert (await word(platform, ANN, "status", held.id)).state == "void"
 
 
+async def test_what_stops_the_harm_of_a_flag_waits_for_nobody(platform: FakePlatform) -> None:
+    platform.workspace.current = Settings()
+    await _set_flag(platform, "on")
+    platform.workspace.current = production()
+    await _change_flag(platform, FlagChange(action="kill", flag="new-checkout"))
+    entry = (await platform.flags.read()).entry("new-checkout")
+    assert entry.flag is not None
+    assert entry.flag.state == "DISABLED"
+
+
 async def _set_flag(platform: FakePlatform, variant: str) -> None:
-    change = FlagChange(action="set", flag="new-checkout", definition={"defaultVariant": variant})
+    await _change_flag(platform, FlagChange(action="set", flag="new-checkout", definition={"defaultVariant": variant}))
+
+
+async def _change_flag(platform: FakePlatform, change: FlagChange) -> None:
     asked = asyncio.create_task(configure_flag(platform.ports, ANN, change))
     await asyncio.sleep(0)
     for _ in range(20):

@@ -6,15 +6,15 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.deployment import Deployment, Version
 from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.identity import Level, Principal, Role
 from santiago_platform.domain.secret import Secret, SecretVersion
 from santiago_platform.domain.workload import Template
 from santiago_platform.operations.read_architecture import ArchitectureQuery, read_architecture
 from santiago_platform.operations.secrets import RemoveRequest, list_secrets, remove_secret, set_secret
 
-ANN = Principal(name="ann", role=Role.DEVELOPER)
+ANN = Principal(name="ann", role=Role.DEVELOPER, level=Level.MASTER)
 EVE = Principal(name="eve", role=Role.PIPELINE)
-BOB = Principal(name="bob", role=Role.DEVELOPER, tenant="shop")
+BOB = Principal(name="bob", role=Role.DEVELOPER, tenant="shop", level=Level.MASTER)
 OWNER = Principal(name="root", role=Role.OWNER)
 PASSWORD = Secret(environment="production", name="password", service="web")
 SHARED = Secret(environment="production", name="password")

@@ -258,3 +258,19 @@ async def test_the_principal_of_a_tenant_that_is_gone_sees_nothing(platform: Fak
     gone = ANN.model_copy(update={"tenant": "gone"})
     for tool in ("read_architecture", "read_logs"):
         assert (await said(platform, gone, tool)).startswith("not_found")
+
+
+async def test_a_tenants_operations_are_as_many_at_once_as_its_quota_and_the_way_back_is_never_refused() -> None:
+    platform = FakePlatform(workspace=FakeWorkspace(("web", "till", SECRET), settings(shop=Quotas(operations=1))))
+    await deployed(platform, ANN, "till")
+    await deployed(platform, ANN, "till", git_ref="v2")
+    asked = DeployRequest(service="till", environment="production", git_ref="v3")
+    await deploy_service(platform.ports, ANN, asked)
+    with pytest.raises(PlatformError) as raised:
+        await deploy_service(platform.ports, ANN, asked.model_copy(update={"environment": "staging"}))
+    assert raised.value.code is ErrorCode.RESOURCE_EXHAUSTED
+    assert raised.value.retry_after
+    assert "1 of its operations may run at once" in raised.value.message
+    await deploy_service(platform.ports, BOB, DeployRequest(service=SECRET, environment="staging", git_ref="v1"))
+    answer = await said(platform, ANN, "manage_operation", action="abort", service="till", environment="production")
+    assert "exhausted" not in answer

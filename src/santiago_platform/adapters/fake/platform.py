@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...ports import Ports
+from ...ports import Policy, Ports
+from ..policies.cedar import CedarPolicy
 from ..system import LoopActivation
 from .advisors import FakeAdvisors
 from .clock import ManualClock
@@ -10,6 +11,7 @@ from .compute import FakeCompute
 from .disk import FakeDisk
 from .flags import FakeFlags
 from .gates import FakeApprovals, FakeErrorBudget, FakeEvidence, FakeIncidents, FakeWebhook
+from .identity_provider import FakeIdentityProvider
 from .jobs import FakeJobs
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
@@ -44,6 +46,8 @@ class FakePlatform:
 
     flags: FakeFlags = field(default_factory=FakeFlags)
     advisors: FakeAdvisors = field(default_factory=FakeAdvisors)
+    identity_provider: FakeIdentityProvider = field(default_factory=FakeIdentityProvider)
+    policy: Policy = field(default_factory=CedarPolicy)  # the default rules, as they are in use
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -75,4 +79,6 @@ class FakePlatform:
             flags=self.flags,
             advisors=self.advisors,
             secrets=self.secrets,
+            policy=self.policy,
+            identity_provider=self.identity_provider,
         )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from datetime import date
+from datetime import date, datetime
 from typing import TypeVar
 
 from ...domain.budget import Charge, Settlement, Spent
@@ -16,6 +16,7 @@ from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
+from ...domain.session import Session
 from ...ports.store import Snapshot, Step, Transaction
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class _Rows:
         self._live_periods: dict[tuple[str, str, int], LivePeriod] = {}
         self._job_runs: dict[str, JobRun] = {}
         self._tokens: dict[str, Token] = {}
+        self._sessions: dict[str, Session] = {}
         self._attestations: dict[str, Attestation] = {}
         self._flags: FlagFile | None = None
         self._change_requests: dict[str, ChangeRequest] = {}
@@ -151,6 +153,17 @@ class _Rows:
 
     def tokens(self) -> Sequence[Token]:
         return list(self._tokens.values())
+
+    def session(self, session_id: str) -> Session | None:
+        return self._sessions.get(session_id)
+
+    def sessions(self, *, tenant: str | None = None, name: str | None = None, limit: int = 50) -> Sequence[Session]:
+        found = [
+            s
+            for s in self._sessions.values()
+            if tenant in (None, s.principal.tenant) and name in (None, s.principal.name)
+        ]
+        return found[::-1][:limit]
 
     def attestations(self, release: str) -> Sequence[Attestation]:
         return [a for a in self._attestations.values() if a.release == release]
@@ -254,6 +267,12 @@ class _Rows:
 
     def save_token(self, token: Token) -> None:
         self._tokens[token.id] = token
+
+    def save_session(self, session: Session) -> None:
+        self._sessions[session.id] = session
+
+    def forget_sessions(self, *, expired_before: datetime) -> None:
+        self._sessions = {id: s for id, s in self._sessions.items() if s.expires_at >= expired_before}
 
     def add_attestation(self, attestation: Attestation) -> None:
         self._attestations.setdefault(attestation.id, attestation)

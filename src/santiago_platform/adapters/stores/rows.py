@@ -23,6 +23,7 @@ from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
+from ...domain.session import Session
 from ...domain.value import Value
 from ...ports.store import Step
 from . import statements as sql
@@ -109,6 +110,13 @@ class Rows:
 
     def tokens(self) -> Sequence[Token]:
         return self._all(Token, sql.TOKENS)
+
+    def session(self, session_id: str) -> Session | None:
+        return self._one(Session, sql.SESSION, id=session_id)
+
+    def sessions(self, *, tenant: str | None = None, name: str | None = None, limit: int = 50) -> Sequence[Session]:
+        given = {key: value for key, value in (("tenant", tenant), ("name", name)) if value is not None}
+        return self._all(Session, sql.newest_sessions(tuple(given)), **given, limit=limit)
 
     def attestations(self, release: str) -> Sequence[Attestation]:
         return self._all(Attestation, sql.ATTESTATIONS, release=release)
@@ -242,6 +250,19 @@ class Rows:
 
     def save_token(self, token: Token) -> None:
         self._execute(sql.SAVE_TOKEN, id=token.id, document=_document(token))
+
+    def save_session(self, session: Session) -> None:
+        self._execute(
+            sql.SAVE_SESSION,
+            id=session.id,
+            tenant=session.principal.tenant,
+            name=session.principal.name,
+            expires_at_us=(session.expires_at - _EPOCH) // timedelta(microseconds=1),
+            document=_document(session),
+        )
+
+    def forget_sessions(self, *, expired_before: datetime) -> None:
+        self._execute(sql.FORGET_SESSIONS, before_us=(expired_before - _EPOCH) // timedelta(microseconds=1))
 
     def add_attestation(self, attestation: Attestation) -> None:
         self._execute(

@@ -70,6 +70,14 @@ job_runs = _table(
     Column("unfinished", Boolean),
 )
 tokens = _table("token", _row_number(), Column("id", String))
+sessions = _table(
+    "session",
+    _row_number(),
+    Column("id", String),
+    Column("tenant", String),
+    Column("name", String),
+    Column("expires_at_us", BigInteger),
+)
 attestations = _table("attestation", _row_number(), Column("id", String), Column("release", String))
 flags = _table("flags", Column("name", String, primary_key=True))
 change_requests = _table(
@@ -154,6 +162,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             open BOOLEAN NOT NULL, document TEXT NOT NULL)""",
         "CREATE INDEX change_request_of_release ON change_request (release, environment, number)",
         "CREATE INDEX change_request_open ON change_request (number) WHERE open = 1",
+    ),
+    (
+        """CREATE TABLE session (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, name TEXT NOT NULL,
+            expires_at_us BIGINT NOT NULL, document TEXT NOT NULL)""",
+        "CREATE INDEX session_of_principal ON session (tenant, name, number)",
+        "CREATE INDEX session_expired ON session (expires_at_us)",
     ),
 )
 

@@ -22,6 +22,7 @@ from .schema import (
     live_periods,
     operations,
     rollouts,
+    sessions,
     tokens,
 )
 
@@ -90,6 +91,12 @@ def newest_charges(given: tuple[str, ...], unsettled: bool | None) -> str:
     return f"{_sql(newest)} LIMIT :limit"
 
 
+@cache
+def newest_sessions(given: tuple[str, ...]) -> str:
+    """Newest first, at most `limit`. given: columns that are compared."""
+    return f"{_sql(_documents(sessions, *given).order_by(sessions.c.number.desc()))} LIMIT :limit"
+
+
 ROLLOUT = _sql(_documents(rollouts, "id"))
 ROLLOUT_OF = _sql(_documents(rollouts, "operation_id"))
 ACTIVE_ROLLOUT = _sql(_documents(rollouts, "service", "environment").where(rollouts.c.active))
@@ -105,6 +112,7 @@ LIVE_PERIODS = _sql(_documents(live_periods, "service", "environment").order_by(
 JOB_RUN = _sql(_documents(job_runs, "id"))
 TOKEN = _sql(_documents(tokens, "id"))
 TOKENS = _sql(_documents(tokens).order_by(tokens.c.number))
+SESSION = _sql(_documents(sessions, "id"))
 ATTESTATIONS = _sql(_documents(attestations, "release").order_by(attestations.c.number))
 FLAGS = _sql(_documents(flags, "name"))
 CHANGE_REQUEST = _sql(_documents(change_requests, "id"))
@@ -149,6 +157,8 @@ SAVE_JOB_RUN = _upsert(job_runs, "id")
 FORGET_JOB_RUN = _sql(delete(job_runs).where(job_runs.c.id == bindparam("id")))
 SAVE_TOKEN = _upsert(tokens, "id")
 SAVE_FLAGS = _upsert(flags, "name")
+SAVE_SESSION = _upsert(sessions, "id")
+FORGET_SESSIONS = _sql(delete(sessions).where(sessions.c.expires_at_us < bindparam("before_us")))
 ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())
 SAVE_CHANGE_REQUEST = _upsert(change_requests, "id")
 SAVE_CHARGE = _upsert(charges, "id")

@@ -144,6 +144,8 @@ class Daemon:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | bytes | None) -> Any:
         headers = {"authorization": f"Bearer {token(self._layout)}"}
+        if session := os.environ.get("SANTIAGO_SESSION"):
+            headers["santiago-session"] = session
         try:
             sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
             answer = self._client.request(method, f"http://localhost{path}", headers=headers, **sent)

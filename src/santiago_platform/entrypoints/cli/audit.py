@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from ...bootstrap import anchors, ship_log_key, verify_directory
-from ...domain.identity import Role
+from ...domain.identity import Level, Role, Scope
 from .app import AsJson, console, daemon, workspace
 
 tokens = typer.Typer(help="Bearer tokens for agents and people.", no_args_is_help=True)
@@ -49,6 +49,8 @@ def issue(
     role: Annotated[Role, typer.Option(help="What the bearer may do.")],
     name: Annotated[str, typer.Option(help="Whom it is for: named in the ship's log.")],
     tenant: Annotated[str | None, typer.Option(help="Else the one of santiago.yaml.")] = None,
+    level: Annotated[Level | None, typer.Option(help="Else as roles in santiago.yaml says, else journeyman.")] = None,
+    scope: Annotated[Scope | None, typer.Option(help="Else as roles in santiago.yaml says, else lake.")] = None,
     days: Annotated[float | None, typer.Option(min=0.001, help="Else it does not expire.")] = None,
     note: Annotated[str, typer.Option(help="What it is for, in your words.")] = "",
     as_json: AsJson = False,
@@ -57,6 +59,7 @@ def issue(
     console.as_json = as_json
     ttl = days * 86400 if days is not None else None
     body: dict[str, Any] = {"name": name, "role": role, "tenant": tenant, "ttl_seconds": ttl, "note": note}
+    body |= {"level": level, "scope": scope}
     made = daemon().post("/api/tokens", body)
     if as_json:
         console.answer(made)

@@ -1,0 +1,1 @@
+"""Callers whom others vouch for."""

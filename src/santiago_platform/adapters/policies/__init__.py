@@ -1,0 +1,1 @@
+"""Cedar: the default policies, their schema, and those of a workspace."""
