@@ -38,6 +38,7 @@ from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
 from .adapters.not_kept import NoErrorBudget, NoIncidents
+from .adapters.notifiers.apprise import AppriseNotifier
 from .adapters.policies.cedar import CedarPolicy, read_policies
 from .adapters.secrets.file import FileSecrets
 from .adapters.ship_log.anchor import anchors, install_anchor
@@ -163,6 +164,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 secrets=secrets,
                 policy=CedarPolicy(layout.root),
                 identity_provider=OAuthIdentityProvider(layout.root, workspace.last_good_settings, clock),
+                notifier=AppriseNotifier(layout.root),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

@@ -61,6 +61,7 @@ class TestFileShipLog(ShipLogContract):
         await log.append(opened(3))
         files = {f.name: len(f.read_bytes().splitlines()) for f in directory.glob("*.jsonl")}
         assert files == {DAY: 1, "2026-01-02.jsonl": 2}, "a clock that is set back does not reopen a day"
+        assert [getattr(await log.entry(seq), "seq", None) for seq in range(5)] == [None, 1, 2, 3, None]
         assert (await log.verify()).intact
 
     async def test_known_values_are_hidden_in_a_body_and_what_names_things_stays(

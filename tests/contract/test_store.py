@@ -20,9 +20,10 @@ from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.rows import next_of, operation, rollout
 from santiago_platform.testing.store import StoreContract
+from santiago_platform.testing.store_mail import MailRowsContract
 
 
-class TestFakeStore(StoreContract):
+class TestFakeStore(StoreContract, MailRowsContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[FakeStore]:
         store = FakeStore()
@@ -30,7 +31,7 @@ class TestFakeStore(StoreContract):
         await store.close()
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, MailRowsContract):
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "state" / "platform.db"

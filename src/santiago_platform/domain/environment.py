@@ -12,10 +12,12 @@ from .advisor import Advisors
 from .budget import AiBudget
 from .canary import Canary
 from .change_request import ApprovalRule
+from .delivery import Receiver
 from .errors import ErrorCode, PlatformError
 from .gates import AnyGate
 from .gates.approval import ApprovalGate
 from .identity import Level, Name, Principal, Role, Scope
+from .mailbox import MailSettings
 from .oauth import OAuth
 from .quantity import ByteQuantity
 from .rate import RateLimit
@@ -107,12 +109,14 @@ class ReleaseRetention(Value):
 class Retention(Value):
     """How long logs of units that are gone stay: until they are that old, or the oldest are too much together.
 
-    operations: how many that have ended are remembered; the ship's log keeps the record of all.
+    operations: how many that have ended are remembered; the ship's log keeps the record of all. mail_days: of mail,
+    read or not.
     """
 
     logs_days: Annotated[float, Field(ge=0)] = 30
     logs_bytes: Annotated[int, Field(ge=0)] = 1 << 30
     operations: Annotated[int, Field(ge=1000)] = 10_000
+    mail_days: Annotated[float, Field(ge=1)] = 30
 
 
 class DiskLimits(Value):
@@ -214,6 +218,8 @@ class Settings(Value):
     sessions: SessionSettings = SessionSettings()
     rates: RateLimit = RateLimit()
     oauth: OAuth | None = None
+    mailbox: MailSettings = MailSettings()
+    notify: dict[Name, Receiver] = {}
 
     def kind_of(self, environment: str) -> EnvironmentKind:
         """Of an environment that there is not: what its name says."""

@@ -19,6 +19,8 @@ READ_ACTIONS = frozenset(
         "read_operation",
         "read_policy",
         "read_secrets",
+        "read_budget",
+        "read_mailbox",
     }
 )
 # What takes a change back or stops its harm: like gates, the default policies never hold it up.
@@ -39,6 +41,8 @@ CHANGE_ACTIONS = WAY_BACK_ACTIONS | frozenset(
         "scale_resources",
     }
 )
+# What is only said to others.
+COMMUNICATE_ACTIONS = frozenset({"message_role", "message_team"})
 # Not of all that may change something: agents in other roles refer to secrets, and set none.
 SECRET_ACTIONS = frozenset({"set_secret", "remove_secret"})
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
@@ -52,6 +56,7 @@ OWNER_ACTIONS = frozenset({"choose_registry", "issue_token"})
 GROUPS = {
     "read": READ_ACTIONS,
     "change": CHANGE_ACTIONS,
+    "communicate": COMMUNICATE_ACTIONS,
     "secrets": SECRET_ACTIONS,
     "attest": ATTEST_ACTIONS,
     "decide": DECIDE_ACTIONS | EMERGENCY_ACTIONS,

@@ -21,10 +21,13 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import PLATFORM, Principal, Role
 from ..operations.ai_budget import settle_interrupted
 from ..operations.change import close_interrupted, note, note_lost
+from ..operations.deliveries import delivery_warnings
 from ..operations.disk_space import disk_state
 from ..operations.issue_token import TokenRequest, authenticate, issue_token
 from ..operations.read_flags import flag_warnings
+from ..reconcilers.announcement import AnnouncementReconciler
 from ..reconcilers.change_request import ChangeRequestReconciler
+from ..reconcilers.delivery import DeliveryReconciler
 from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.flag import FlagReconciler
 from ..reconcilers.rollout import RolloutReconciler
@@ -70,6 +73,8 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(WatchReconciler(ports).run(), name="watch"),
                 asyncio.create_task(FlagReconciler(ports).run(), name="flags"),
                 asyncio.create_task(ChangeRequestReconciler(ports).run(), name="change requests"),
+                asyncio.create_task(AnnouncementReconciler(ports).run(), name="announcements"),
+                asyncio.create_task(DeliveryReconciler(ports).run(), name="deliveries"),
             ]
             try:
                 await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))
@@ -135,7 +140,14 @@ async def _status(layout: Layout, wired: Wired, lost: Sequence[str]) -> dict[str
         "addresses": wired.addresses.model_dump(),
         "units": [asdict(unit) for unit in wired.platform.units()],
         "problems": list(await _problems(wired)),
-        "warnings": [*disk.warnings, *lost, *wired.concerns(), *await flag_warnings(wired.ports), *policy],
+        "warnings": [
+            *disk.warnings,
+            *lost,
+            *wired.concerns(),
+            *await flag_warnings(wired.ports),
+            *await delivery_warnings(wired.ports),
+            *policy,
+        ],
         "disk": {"level": disk.level, **disk.space.model_dump()},
         "ship_log": {"entries": head.seq, "head": head.hash},
     }

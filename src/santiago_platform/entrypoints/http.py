@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,6 +31,7 @@ from ..domain.secret import VALUE_BYTES, Secret
 from ..operations.ask_policy import PolicyQuery, ask_policy
 from ..operations.authority import authorise
 from ..operations.check_gates import GatesQuery, read_gates
+from ..operations.deliveries import dead_letters, retry_deliveries
 from ..operations.disk_space import disk_state
 from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence, list_evidence
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
@@ -37,17 +39,21 @@ from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
+from ..operations.report_budget import report_budget
 from ..operations.secrets import RemoveRequest, list_secrets, remove_secret, set_secret
 from ..operations.sessions import SessionRequest, end_session, list_sessions, open_session, renew_session
 from ..operations.tenancy import of_all_tenants
 from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
+from . import a2a
 from .authentication import OAUTH_PATH, AuthenticationMiddleware, Authenticator, Caller, bearer
 from .invocation import ToolCalls, refusal
-from .mcp_server import build_server, error_object
+from .mcp_resources import error_object, read_resource
+from .mcp_server import build_server
 from .metrics import ServerMetrics
 from .rates import Rates
+from .resource_updates import ResourceUpdates
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +84,19 @@ def build_app(
     authenticator = Authenticator(ports)
     calls = ToolCalls(ports, metrics)
     api = _Api(ports, calls, authenticator, status, problems, hook_token)
-    server = build_server(calls, _principal_of_context)
+    updates = ResourceUpdates(ports, read_resource)
+    server = build_server(calls, ports, updates, _principal_of_context)
     streaming = StreamableHTTPSessionManager(server, max_request_body_size=BODY_BYTES)
     bulk = StreamableHTTPSessionManager(server, json_response=True, max_request_body_size=BODY_BYTES)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with streaming.run(), bulk.run():
-            yield
+        looking = asyncio.create_task(updates.run(), name="resources")
+        try:
+            async with streaming.run(), bulk.run():
+                yield
+        finally:
+            looking.cancel()
 
     app = Starlette(
         routes=[
@@ -101,7 +112,7 @@ def build_app(
         authenticator,
         Rates(ports),
         oauth=lambda: _oauth(ports),
-        exempt=frozenset({HOOK_PATH}),
+        exempt=frozenset({HOOK_PATH, a2a.CARD_PATH}),
     )
     return _HostMiddleware(known, hosts)
 
@@ -150,9 +161,14 @@ class _Api:
             ("DELETE", "/api/tokens/{id}", self.revoke),
             ("GET", "/api/log/verify", self.verify),
             ("GET", OAUTH_PATH, self.oauth_metadata),
+            ("GET", "/api/reports/budget", self.budget),
+            ("GET", "/api/deliveries", self.undelivered),
+            ("POST", "/api/deliveries", self.redeliver),
             ("GET", "/healthz", self.alive),
             ("GET", "/readyz", self.ready),
             ("GET", "/metrics", self.scrape),
+            ("GET", a2a.CARD_PATH, self.agent_card),
+            ("POST", a2a.RPC_PATH, self.agent_message),
             ("POST", HOOK_PATH, self.alerts),
         ]
         return [Route(path, _guarded(handler), methods=[method]) for method, path, handler in handlers]
@@ -287,6 +303,21 @@ class _Api:
             },
             headers={"cache-control": "public, max-age=300"},
         )
+
+    async def budget(self, request: Request) -> Response:
+        return _json(render(await report_budget(self._ports, _principal(request))))
+
+    async def undelivered(self, request: Request) -> Response:
+        return _json(render(await dead_letters(self._ports, _principal(request))))
+
+    async def redeliver(self, request: Request) -> Response:
+        return _json(render(await retry_deliveries(self._ports, _principal(request))), 202)
+
+    async def agent_card(self, request: Request) -> Response:
+        return a2a.card(str(request.base_url))
+
+    async def agent_message(self, request: Request) -> Response:
+        return await a2a.answer(self._ports, _principal(request), request, await _content(request, BODY_BYTES))
 
     async def alive(self, _: Request) -> Response:
         return JSONResponse({"alive": True})

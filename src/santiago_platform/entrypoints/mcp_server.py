@@ -23,8 +23,11 @@ from mcp_types import (
 from ..domain.errors import PlatformError
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
+from ..ports import Ports
 from ..tools import TOOLS
 from .invocation import ToolCalls
+from .mcp_resources import add_resources, error_object
+from .resource_updates import ResourceUpdates
 
 Context = ServerRequestContext[Any, Any]
 
@@ -39,7 +42,9 @@ SESSION_KEY = "io.santiago/session"  # in a request's _meta: within which sessio
 ERROR_KEY = "io.santiago/error"  # in a failed result's _meta: code, message, hint and retry_after for programs
 
 
-def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal]) -> Server[Any]:
+def build_server(
+    calls: ToolCalls, ports: Ports, updates: ResourceUpdates, principal_of: Callable[[Context], Principal]
+) -> Server[Any]:
     """The MCP server, for every transport. principal_of: who sent a request; the transport has authenticated it."""
     listed = list_tools()
 
@@ -69,12 +74,16 @@ def build_server(calls: ToolCalls, principal_of: Callable[[Context], Principal])
         version=version("santiago-platform"),
         title="Santiago Platform Engineer",
         instructions=INSTRUCTIONS,
-        cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="public")},
+        cache_hints={
+            method: CacheHint(ttl_ms=60_000, scope="public")
+            for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
+        },
         # No tool asks for Mcp-Param headers; without this the SDK would list all tools before each call to see.
         get_tool_input_schema=lambda _: None,
         on_list_tools=on_list_tools,
     )
     server.add_request_handler("tools/call", CallToolRequestParams, on_call_tool)
+    add_resources(server, ports, updates, principal_of)
     return server
 
 
@@ -119,9 +128,3 @@ def _failed(exc: PlatformError) -> CallToolResult:
     return CallToolResult.model_validate(
         {"content": [{"type": "text", "text": text}], "isError": True, "_meta": {ERROR_KEY: error}}
     )
-
-
-def error_object(exc: PlatformError) -> dict[str, Any]:
-    """What programs get of an error, without what is for the log alone."""
-    error: dict[str, Any] = {"code": exc.code, "message": exc.message, "hint": exc.hint}
-    return error if exc.retry_after is None else {**error, "retry_after": exc.retry_after}

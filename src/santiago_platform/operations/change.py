@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ..domain.announcement import announcements
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.ship_log import Draft, EntryKind
 from ..ports import Ports
+from ..ports.store import Snapshot, Transaction
 from .disk_space import require_space
+from .post import post
 
 _ENDS = frozenset(state for state in OperationState if state.finished)
 
@@ -83,7 +86,10 @@ async def change(
 
 
 async def complete_operation(ports: Ports, operation: Operation) -> None:
-    """Completes the log entry of an operation that has finished. Called again after a crash, it does no harm."""
+    """Completes the log entry of an operation that has finished, and announces its end to whom it concerns.
+
+    Called again after a crash, it does no harm.
+    """
     opened = next((e for e in await ports.ship_log.unfinished() if e.seq == operation.log_entry), None)
     if opened is not None:
         body: dict[str, Any] = {"reason": operation.reason, "detail": list(operation.detail)}
@@ -106,8 +112,18 @@ async def complete_operation(ports: Ports, operation: Operation) -> None:
         except PlatformError as exc:
             if exc.code is not ErrorCode.INVALID_ARGUMENT:  # another loop was first
                 raise
-    logged = operation.model_copy(update={"logged": True})
-    await ports.store.write(lambda tx: tx.save_operation(logged))
+    logged, settings = operation.model_copy(update={"logged": True}), ports.workspace.last_good_settings()
+
+    def unit(tx: Transaction) -> None:
+        tx.save_operation(logged)
+        post(tx, announcements(logged, _version(tx, logged)), settings)
+
+    await ports.store.write(unit)
+
+
+def _version(view: Snapshot, operation: Operation) -> str:
+    rollout = view.rollout_of(operation.id)
+    return rollout.new.name if rollout is not None and rollout.new is not None else ""
 
 
 async def close_interrupted(ports: Ports) -> int:

@@ -19,6 +19,7 @@ from .incidents import Incidents
 from .jobs import Jobs
 from .logs import Logs
 from .metrics import Metrics
+from .notifier import Notifier
 from .policy import Policy
 from .probe import Probe
 from .registry import Registry
@@ -60,6 +61,7 @@ class Ports:
     secrets: Secrets
     policy: Policy
     identity_provider: IdentityProvider
+    notifier: Notifier
 
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "Jobs",
     "Logs",
     "Metrics",
+    "Notifier",
     "Policy",
     "Ports",
     "Probe",

@@ -22,6 +22,9 @@ class ShipLog(Protocol):
     async def completed(self) -> list[Entry]:
         """The newest entries that complete another, oldest first: some hundred."""
 
+    async def entry(self, seq: int) -> Entry | None:
+        """The entry of that number; None where there is none, or where its line cannot be read."""
+
     async def head(self) -> Head:
         """The chain's signed end."""
 

@@ -6,12 +6,14 @@ from typing import Protocol, TypeVar
 
 from ..domain.budget import Charge, Spent
 from ..domain.change_request import ChangeRequest
+from ..domain.delivery import Delivery, DeliveryState
 from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
 from ..domain.flag import FlagFile
-from ..domain.identity import Token
+from ..domain.identity import Role, Token
 from ..domain.job import JobRun
 from ..domain.live_period import LivePeriod
+from ..domain.mailbox import Mail
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.rollout import Message, Rollout
@@ -128,6 +130,26 @@ class Snapshot(Protocol):
     def spent(self, day: date) -> Spent:
         """What all charges of a day amount to, exactly."""
 
+    def mail(
+        self, tenant: str, mailbox: Role, *, unread: bool, before: str | None = None, limit: int = 50
+    ) -> Sequence[Mail]:
+        """In one mailbox, newest first. before: the id of a mail in it: those that are older; none where it is gone."""
+
+    def mail_of_id(self, mail_id: str) -> Sequence[Mail]:
+        """One for each mailbox that it lies in."""
+
+    def mail_of_key(self, tenant: str, key: str, *, since: datetime) -> Sequence[Mail]:
+        """Newest first, one for each mailbox."""
+
+    def mail_sent(self, tenant: str, sender: str, since: datetime) -> int:
+        """How many mails a sender has sent; what went to a team counts once."""
+
+    def unread_mail(self, tenant: str, mailbox: Role) -> int:
+        """How many in a mailbox are not acknowledged."""
+
+    def deliveries(self, *, state: DeliveryState, due: datetime | None = None, limit: int = 50) -> Sequence[Delivery]:
+        """Those that are to be tried first come first. due: at that time, or before."""
+
 
 class Transaction(Snapshot, Protocol):
     """A snapshot that can be changed. All of a unit is stored, or nothing."""
@@ -178,6 +200,21 @@ class Transaction(Snapshot, Protocol):
     def save_change_request(self, request: ChangeRequest) -> None: ...
 
     def save_charge(self, charge: Charge) -> None: ...
+
+    def add_mail(self, mail: Mail) -> None:
+        """Twice the same id in one mailbox is once: the first one stays as it is."""
+
+    def save_mail(self, mail: Mail) -> None:
+        """What lies in a mailbox already, as it is now."""
+
+    def prune_mail(self, before: datetime, *, limit: int) -> int:
+        """Removes mail that is older, read or not, at most `limit`; and deliveries that are as old. Returns how many
+        mails."""
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """Twice the same id is once: the first one stays as it is."""
+
+    def save_delivery(self, delivery: Delivery) -> None: ...
 
 
 class Store(Protocol):

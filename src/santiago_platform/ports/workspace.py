@@ -41,5 +41,8 @@ class Workspace(Protocol):
     def role_card(self) -> str:
         """Who an advisor is and how it answers: the file that santiago.yaml names, else what ships."""
 
+    def schema(self, file: str) -> str:
+        """The JSON schema of one of its files: santiago, score, build or flags. Raises NOT_FOUND."""
+
     def documents(self) -> list[tuple[str, str]]:
         """(path, text) of docs/architecture/*.md, sorted by path."""

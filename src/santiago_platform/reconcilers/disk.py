@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from ..domain.disk import DiskLevel
 from ..domain.errors import PlatformError
@@ -15,7 +16,7 @@ from ..ports import Ports
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
-FORGOTTEN_AT_ONCE = 200  # operations in one transaction, so that nobody waits for it
+FORGOTTEN_AT_ONCE = 200  # operations or mails in one transaction, so that nobody waits for it
 TIDY_SECONDS = 3600.0
 
 
@@ -60,6 +61,7 @@ class DiskReconciler:
         for release in await prune_releases(self._ports):
             log.info("pruned release %s of %s", release.short, release.service)
         await self._forget_operations()
+        await self._forget_mail()
         releases = {release.digest for release in await self._ports.artifacts.list()}
         for removed in await self._ports.disk.tidy(self._ports.workspace.settings().retention, releases):
             log.info("removed %s: nothing uses it", removed)
@@ -72,3 +74,9 @@ class DiskReconciler:
             forgotten += count
         if forgotten:
             log.info("forgot %d operations: the ship's log has them", forgotten)
+
+    async def _forget_mail(self) -> None:
+        kept = timedelta(days=self._ports.workspace.last_good_settings().retention.mail_days)
+        before = self._ports.clock.now() - kept
+        while await self._ports.store.write(lambda tx: tx.prune_mail(before, limit=FORGOTTEN_AT_ONCE)):
+            pass

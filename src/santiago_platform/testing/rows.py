@@ -13,6 +13,7 @@ from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
 from ..domain.identity import Principal, Role, Token
 from ..domain.job import Job, JobRun, When, job_run
 from ..domain.live_period import LivePeriod
+from ..domain.mailbox import Mail
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.plan import Plan
@@ -135,6 +136,20 @@ def charge(number: int = 1, **fields: Any) -> Charge:
         "amount_usd": Decimal("0.5"),
     }
     return Charge(**{**known, **fields})
+
+
+def mail(number: int = 1, **fields: Any) -> Mail:
+    """number: seconds after START at which it was sent."""
+    known: dict[str, Any] = {
+        "id": f"ml-{number}",
+        "tenant": "default",
+        "mailbox": Role.QA,
+        "thread": f"ml-{number}",
+        "sender": ANN,
+        "text": 'look at "this"',
+        "at": START + timedelta(seconds=number),
+    }
+    return Mail(**{**known, **fields})
 
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:

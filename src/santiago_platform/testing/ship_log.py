@@ -49,6 +49,10 @@ class ShipLogContract:
         assert [e.prev for e in entries] == [GENESIS, *(e.hash for e in entries[:-1])]
         assert (await log.verify()).entries == 100
 
+    async def test_an_entry_is_found_by_its_number(self, log: ShipLog) -> None:
+        entries = [await log.append(opened(n)) for n in range(3)]
+        assert [await log.entry(seq) for seq in (0, 1, 2, 3, 4)] == [None, *entries, None]
+
     async def test_unfinished_are_the_opened_ones_that_nothing_completes(self, log: ShipLog) -> None:
         first, second, third = [await log.append(opened(n)) for n in range(3)]
         await log.append(opened(kind=EntryKind.NOTED, action="start"))

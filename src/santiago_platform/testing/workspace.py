@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -113,3 +114,9 @@ class WorkspaceContract:
         assert paths == sorted(paths)
         assert all(path.startswith("docs/architecture/") and path.endswith(".md") for path in paths)
         assert any("It serves pages." in text for _, text in workspace.documents())
+
+    def test_the_schema_of_a_file_is_json_and_of_another_is_not_found(self, workspace: Workspace) -> None:
+        assert json.loads(workspace.schema("santiago"))["type"] == "object"
+        with pytest.raises(PlatformError) as caught:
+            workspace.schema("../santiago")
+        assert caught.value.code is ErrorCode.NOT_FOUND

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .change import DEPLOY_SERVICE, MANAGE_OPERATION, SCALE_RESOURCES
+from .communicate import MESSAGE_ROLE, MESSAGE_TEAM
 from .flag import CONFIGURE_FLAG
 from .read import QUERY_METRICS, READ_ARCHITECTURE, READ_LOGS
 from .tool import Tool
@@ -29,5 +30,7 @@ TOOLS = registry(
         SCALE_RESOURCES,
         CONFIGURE_FLAG,
         MANAGE_OPERATION,
+        MESSAGE_TEAM,
+        MESSAGE_ROLE,
     ]
 )

@@ -14,7 +14,9 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.entrypoints.invocation import ToolCalls
+from santiago_platform.entrypoints.mcp_resources import read_resource
 from santiago_platform.entrypoints.mcp_server import build_server
+from santiago_platform.entrypoints.resource_updates import ResourceUpdates
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.tools import TOOLS
 
@@ -72,7 +74,9 @@ async def test_a_wait_ends_where_a_person_is_needed(served: Any, mode: str) -> N
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_client_in_the_same_process_is_served_too(platform: FakePlatform, mode: str) -> None:
-    server = build_server(ToolCalls(platform.ports), lambda _: Principal(name="ann", role=Role.DEVELOPER))
+    updates = ResourceUpdates(platform.ports, read_resource)
+    ann = Principal(name="ann", role=Role.DEVELOPER)
+    server = build_server(ToolCalls(platform.ports), platform.ports, updates, lambda _: ann)
     loop = asyncio.create_task(RolloutReconciler(platform.ports).run())
     async with Client(server, mode=mode) as client:
         deployed = await client.call_tool("deploy_service", {**WEB, "git_ref": "v1", "wait": True})

@@ -23,6 +23,7 @@ from santiago_platform.domain.gate import Outcome
 from santiago_platform.domain.gates import GATES
 from santiago_platform.domain.identity import Level, Role, Scope
 from santiago_platform.domain.job import RunState, When
+from santiago_platform.domain.mailbox import Severity
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.policy import ACTIONS, Verdict
@@ -105,7 +106,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals")
+    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals", "messages")
     text = "".join(map(_guide, guides))
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
@@ -180,6 +181,7 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
         (OperationState, "deploying"),
         (When, "jobs"),
         (RunState, "jobs"),
+        (Severity, "messages"),
     ],
 )
 def test_every_value_of_an_enumeration_is_documented(values: Any, guide: str) -> None:

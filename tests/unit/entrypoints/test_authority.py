@@ -14,6 +14,7 @@ import santiago_platform.operations
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.policy import ACTIONS, Decision, Question, Verdict
+from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
 from santiago_platform.entrypoints.http import HOOK_PATH, build_app
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
@@ -32,6 +33,9 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/gates/{service}/{environment}"): {},
     ("GET", "/api/versions/{service}/{environment}"): {},
     ("GET", "/api/secrets"): {},
+    ("GET", "/api/reports/budget"): {},
+    ("GET", "/api/deliveries"): {},
+    ("POST", "/api/deliveries"): {},
     ("PUT", "/api/secrets/{environment}/{name}"): {},
     ("DELETE", "/api/secrets/{environment}/{name}"): {},
     ("POST", "/api/policy"): {"action": "deploy_service"},
@@ -47,6 +51,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/log/verify"): {},
 }
 WITHOUT = OPEN_PATHS | {HOOK_PATH, "/mcp", "/mcp/json", "/api/tools/{name}"}  # the tools have a walk of their own
+WITHOUT |= {CARD_PATH, RPC_PATH}  # of A2A: one for everybody, one that answers in JSON-RPC and has tests of its own
 
 
 class Refusing:

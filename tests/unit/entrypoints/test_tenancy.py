@@ -12,6 +12,7 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
 from santiago_platform.entrypoints.http import HOOK_PATH, build_app
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
@@ -82,6 +83,9 @@ def calls(place: Place, service: str, release: str, session: str, token: str) ->
         ("GET", "/api/gates/{service}/{environment}"): (f"/api/gates/{service}/production", None),
         ("GET", "/api/versions/{service}/{environment}"): (f"/api/versions/{service}/production", None),
         ("GET", "/api/secrets"): ("/api/secrets", None),
+        ("GET", "/api/reports/budget"): ("/api/reports/budget", None),
+        ("GET", "/api/deliveries"): ("/api/deliveries", None),
+        ("POST", "/api/deliveries"): ("/api/deliveries", None),
         ("PUT", "/api/secrets/{environment}/{name}"): (f"/api/secrets/production/key?service={service}", {}),
         ("DELETE", "/api/secrets/{environment}/{name}"): (f"/api/secrets/production/key?service={service}", None),
         ("POST", "/api/policy"): (
@@ -109,6 +113,7 @@ def routes(platform: FakePlatform) -> set[tuple[str, str]]:
     while not hasattr(server, "routes"):
         server = server._app
     without = OPEN_PATHS | {HOOK_PATH, "/mcp", "/mcp/json", "/api/tools/{name}"}  # tools have a walk of their own
+    without |= {CARD_PATH, RPC_PATH}  # one card for everybody, and a door for mail to one's own tenant alone
     found = {(method, route.path) for route in server.routes for method in route.methods or ("POST",)}
     return {(method, path) for method, path in found if method != "HEAD" and path not in without}
 

@@ -13,6 +13,7 @@ from .flags import FakeFlags
 from .gates import FakeApprovals, FakeErrorBudget, FakeEvidence, FakeIncidents, FakeWebhook
 from .identity_provider import FakeIdentityProvider
 from .jobs import FakeJobs
+from .notifier import FakeNotifier
 from .observability import FakeLogs, FakeMetrics
 from .probe import FakeProbe
 from .registry import FakeRegistry
@@ -48,6 +49,7 @@ class FakePlatform:
     advisors: FakeAdvisors = field(default_factory=FakeAdvisors)
     identity_provider: FakeIdentityProvider = field(default_factory=FakeIdentityProvider)
     policy: Policy = field(default_factory=CedarPolicy)  # the default rules, as they are in use
+    notifier: FakeNotifier = field(default_factory=FakeNotifier)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -81,4 +83,5 @@ class FakePlatform:
             secrets=self.secrets,
             policy=self.policy,
             identity_provider=self.identity_provider,
+            notifier=self.notifier,
         )

@@ -6,6 +6,7 @@ from ...domain.policy import (
     ACTIONS,
     ATTEST_ACTIONS,
     CHANGE_ACTIONS,
+    COMMUNICATE_ACTIONS,
     DECIDE_ACTIONS,
     EMERGENCY_ACTIONS,
     OWNER_ACTIONS,
@@ -52,6 +53,8 @@ def _permitted(question: Question) -> bool:
         return role is Role.OWNER
     if role is Role.OBSERVER:
         return False
+    if action in COMMUNICATE_ACTIONS:
+        return True
     if action in DECIDE_ACTIONS:
         delicate = question.target.kind is EnvironmentKind.PRODUCTION
         return question.principal.level is not Level.APPRENTICE or not delicate

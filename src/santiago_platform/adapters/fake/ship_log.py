@@ -28,6 +28,9 @@ class FakeShipLog:
     async def completed(self) -> list[Entry]:
         return self._chain.completed
 
+    async def entry(self, seq: int) -> Entry | None:
+        return next((entry for entry in self.entries if entry.seq == seq), None)
+
     async def head(self) -> Head:
         return self._key.sign(self._chain.seq, self._chain.hash, self._clock.now())
 

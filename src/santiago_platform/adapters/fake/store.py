@@ -7,13 +7,15 @@ from typing import TypeVar
 
 from ...domain.budget import Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
+from ...domain.delivery import Delivery, DeliveryState
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
 from ...domain.flag import FlagFile
-from ...domain.identity import Token
+from ...domain.identity import Role, Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
+from ...domain.mailbox import Mail
 from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
@@ -65,6 +67,8 @@ class _Rows:
         self._flags: FlagFile | None = None
         self._change_requests: dict[str, ChangeRequest] = {}
         self._charges: dict[str, Charge] = {}
+        self._mail: dict[tuple[str, Role], Mail] = {}
+        self._deliveries: dict[str, Delivery] = {}
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -200,6 +204,34 @@ class _Rows:
     def spent(self, day: date) -> Spent:
         return Spent.of((c.role, c.task, c.tenant, c.amount_usd) for c in self._charges.values() if c.day == day)
 
+    def mail(
+        self, tenant: str, mailbox: Role, *, unread: bool, before: str | None = None, limit: int = 50
+    ) -> Sequence[Mail]:
+        known = list(self._mail)
+        if before is not None:
+            known = known[: known.index((before, mailbox))] if (before, mailbox) in known else []
+        found = [self._mail[key] for key in known]
+        wanted = (tenant, mailbox, unread)
+        return [m for m in reversed(found) if (m.tenant, m.mailbox, m.unread) == wanted][:limit]
+
+    def mail_of_id(self, mail_id: str) -> Sequence[Mail]:
+        return [mail for mail in self._mail.values() if mail.id == mail_id]
+
+    def mail_of_key(self, tenant: str, key: str, *, since: datetime) -> Sequence[Mail]:
+        found = [m for m in self._mail.values() if (m.tenant, m.key) == (tenant, key) and m.at >= since]
+        return sorted(found, key=lambda m: m.at, reverse=True)
+
+    def mail_sent(self, tenant: str, sender: str, since: datetime) -> int:
+        wanted = (tenant, sender)
+        return len({m.id for m in self._mail.values() if (m.tenant, m.sender.name) == wanted and m.at >= since})
+
+    def unread_mail(self, tenant: str, mailbox: Role) -> int:
+        return sum((m.tenant, m.mailbox, m.unread) == (tenant, mailbox, True) for m in self._mail.values())
+
+    def deliveries(self, *, state: DeliveryState, due: datetime | None = None, limit: int = 50) -> Sequence[Delivery]:
+        found = [d for d in self._deliveries.values() if d.state is state and (due is None or d.next_at <= due)]
+        return sorted(found, key=lambda d: (d.next_at, d.id))[:limit]
+
     def save_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
@@ -288,3 +320,22 @@ class _Rows:
 
     def save_charge(self, charge: Charge) -> None:
         self._charges[charge.id] = charge
+
+    def add_mail(self, mail: Mail) -> None:
+        self._mail.setdefault((mail.id, mail.mailbox), mail)
+
+    def save_mail(self, mail: Mail) -> None:
+        self._mail[mail.id, mail.mailbox] = mail
+
+    def prune_mail(self, before: datetime, *, limit: int) -> int:
+        old = [key for key, mail in self._mail.items() if mail.at < before][:limit]
+        for key in old:
+            del self._mail[key]
+        self._deliveries = {id: d for id, d in self._deliveries.items() if d.at >= before}
+        return len(old)
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        self._deliveries.setdefault(delivery.id, delivery)
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        self._deliveries[delivery.id] = delivery

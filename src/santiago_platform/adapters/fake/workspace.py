@@ -59,6 +59,11 @@ class FakeWorkspace:
     def role_card(self) -> str:
         return "You propose, and the platform decides."
 
+    def schema(self, file: str) -> str:
+        if file != "santiago":
+            raise PlatformError(ErrorCode.NOT_FOUND, f"there is no schema {file}")
+        return '{"type": "object"}'
+
     def documents(self) -> list[tuple[str, str]]:
         return [("docs/architecture/web.md", "# Web\nIt serves pages.")]
 

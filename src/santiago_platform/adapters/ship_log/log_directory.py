@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ...domain.errors import ErrorCode, PlatformError
-from ...domain.ship_log import Anchor, Flaw, Head, Verification, verify
+from ...domain.ship_log import Anchor, Entry, Flaw, Head, Verification, parse, verify
 from .head_key import signature_holds
 
 HEAD = "head.json"
@@ -42,6 +43,16 @@ class LogDirectory:
                     if line.endswith(b"\n") or file != files[-1]:
                         yield f"{file.name}:{number}", line.removesuffix(b"\n")
 
+    def entry(self, seq: int) -> Entry | None:
+        """Looks into one day's file: the last one that begins at or before `seq`."""
+        files = self.files()
+        index = bisect_right(files, seq, key=_first_seq)
+        if index == 0:
+            return None
+        with files[index - 1].open("rb") as opened:
+            found = (parse(line.removesuffix(b"\n")) for line in opened if line.endswith(b"\n"))
+            return next((entry for entry in found if entry is not None and entry.seq == seq), None)
+
     def head(self) -> Head | None:
         """None where it is missing or unreadable."""
         with suppress(FileNotFoundError, ValidationError):
@@ -58,6 +69,12 @@ class LogDirectory:
         finally:
             os.close(descriptor)
         fresh.replace(self.path / HEAD)
+
+
+def _first_seq(file: Path) -> int:
+    with file.open("rb") as opened:
+        first = parse(opened.readline().removesuffix(b"\n"))
+    return first.seq if first is not None else 0
 
 
 def verify_directory(

@@ -86,6 +86,10 @@ class FileShipLog:
         self._group.check_open()
         return self._chain.completed
 
+    async def entry(self, seq: int) -> Entry | None:
+        self._group.check_open()
+        return await asyncio.to_thread(self._log.entry, seq)
+
     async def head(self) -> Head:
         self._group.check_open()
         return self._head

@@ -14,13 +14,15 @@ from pydantic_core import PydanticSerializationError
 
 from ...domain.budget import NANO, Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
+from ...domain.delivery import Delivery, DeliveryState
 from ...domain.deployment import Deployment
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
 from ...domain.flag import FlagFile
-from ...domain.identity import Token
+from ...domain.identity import Role, Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
+from ...domain.mailbox import Mail
 from ...domain.operation import Operation
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
@@ -33,6 +35,7 @@ V = TypeVar("V", bound=Value)
 VALUES_KEPT = 256
 FLAGS = "flags.json"  # the one row of its table
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_US = 2**63 - 1
 
 
 class Rows:
@@ -152,6 +155,31 @@ class Rows:
             for role, task, tenant, amount in self._execute(sql.SPENT, day=day.isoformat())
         )
 
+    def mail(
+        self, tenant: str, mailbox: Role, *, unread: bool, before: str | None = None, limit: int = 50
+    ) -> Sequence[Mail]:
+        where = {"tenant": tenant, "mailbox": mailbox, "unread": unread, "limit": limit}
+        if before is None:
+            return self._all(Mail, sql.MAIL, **where)
+        return self._all(Mail, sql.MAIL_BEFORE, **where, before=before)
+
+    def mail_of_id(self, mail_id: str) -> Sequence[Mail]:
+        return self._all(Mail, sql.MAIL_OF_ID, id=mail_id)
+
+    def mail_of_key(self, tenant: str, key: str, *, since: datetime) -> Sequence[Mail]:
+        return self._all(Mail, sql.MAIL_OF_KEY, tenant=tenant, key=key, since_us=_microseconds(since))
+
+    def mail_sent(self, tenant: str, sender: str, since: datetime) -> int:
+        found = self._execute(sql.MAIL_SENT, tenant=tenant, sender=sender, since_us=_microseconds(since))
+        return int(found.fetchone()[0])
+
+    def unread_mail(self, tenant: str, mailbox: Role) -> int:
+        return int(self._execute(sql.UNREAD_MAIL, tenant=tenant, mailbox=mailbox).fetchone()[0])
+
+    def deliveries(self, *, state: DeliveryState, due: datetime | None = None, limit: int = 50) -> Sequence[Delivery]:
+        due_us = _microseconds(due) if due is not None else _LATEST_US
+        return self._all(Delivery, sql.DELIVERIES, state=state, due_us=due_us, limit=limit)
+
     def save_operation(self, operation: Operation) -> None:
         self._execute(
             sql.SAVE_OPERATION,
@@ -161,7 +189,7 @@ class Rows:
             environment=operation.environment,
             running=not operation.state.finished,
             unlogged=operation.state.finished and not operation.logged,
-            created_at_us=(operation.created_at - _EPOCH) // timedelta(microseconds=1),
+            created_at_us=_microseconds(operation.created_at),
             document=_document(operation),
         )
 
@@ -295,6 +323,35 @@ class Rows:
             document=_document(charge),
         )
 
+    def add_mail(self, mail: Mail) -> None:
+        self._execute(
+            sql.ADD_MAIL,
+            id=mail.id,
+            tenant=mail.tenant,
+            mailbox=mail.mailbox,
+            sender=mail.sender.name,
+            key=mail.key,
+            unread=mail.unread,
+            at_us=_microseconds(mail.at),
+            document=_document(mail),
+        )
+
+    def save_mail(self, mail: Mail) -> None:
+        self._execute(
+            sql.SAVE_MAIL, mail_id=mail.id, of_mailbox=mail.mailbox, unread=mail.unread, document=_document(mail)
+        )
+
+    def prune_mail(self, before: datetime, *, limit: int) -> int:
+        removed = self._execute(sql.PRUNE_MAIL, before_us=_microseconds(before), limit=limit).rowcount
+        self._execute(sql.PRUNE_DELIVERIES, before_us=_microseconds(before))
+        return removed
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        self._execute(sql.ADD_DELIVERY, **_columns(delivery))
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        self._execute(sql.SAVE_DELIVERY, **_columns(delivery))
+
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))
 
@@ -307,6 +364,20 @@ class Rows:
 
     def _all(self, kind: type[V], statement: str, **parameters: object) -> list[V]:
         return [_value(kind, document) for (document,) in self._connection.execute(statement, parameters)]
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _columns(delivery: Delivery) -> dict[str, object]:
+    return {
+        "id": delivery.id,
+        "state": delivery.state,
+        "next_us": _microseconds(delivery.next_at),
+        "at_us": _microseconds(delivery.at),
+        "document": _document(delivery),
+    }
 
 
 @contextmanager

@@ -99,6 +99,24 @@ charges = _table(
     Column("open", Boolean),
     Column("amount_nano_usd", BigInteger),
 )
+mails = _table(
+    "mail",
+    _row_number(),
+    Column("id", String),
+    Column("tenant", String),
+    Column("mailbox", String),
+    Column("sender", String),
+    Column("key", String),
+    Column("unread", Boolean),
+    Column("at_us", BigInteger),
+)
+deliveries = _table(
+    "delivery",
+    Column("id", String, primary_key=True),
+    Column("state", String),
+    Column("next_us", BigInteger),
+    Column("at_us", BigInteger),
+)
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -169,6 +187,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             expires_at_us BIGINT NOT NULL, document TEXT NOT NULL)""",
         "CREATE INDEX session_of_principal ON session (tenant, name, number)",
         "CREATE INDEX session_expired ON session (expires_at_us)",
+    ),
+    (
+        """CREATE TABLE mail (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL, tenant TEXT NOT NULL, mailbox TEXT NOT NULL,
+            sender TEXT NOT NULL, key TEXT NOT NULL, unread BOOLEAN NOT NULL, at_us BIGINT NOT NULL,
+            document TEXT NOT NULL, UNIQUE (id, mailbox))""",
+        "CREATE INDEX mail_in_mailbox ON mail (tenant, mailbox, unread, number)",
+        "CREATE INDEX mail_sent ON mail (tenant, sender, at_us, id)",
+        "CREATE INDEX mail_of_key ON mail (tenant, key, at_us)",
+        "CREATE INDEX mail_oldest ON mail (at_us)",
+        """CREATE TABLE delivery (
+            id TEXT PRIMARY KEY, state TEXT NOT NULL, next_us BIGINT NOT NULL, at_us BIGINT NOT NULL,
+            document TEXT NOT NULL)""",
+        "CREATE INDEX delivery_due ON delivery (state, next_us)",
+        "CREATE INDEX delivery_oldest ON delivery (at_us)",
     ),
 )
 

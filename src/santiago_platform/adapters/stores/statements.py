@@ -14,12 +14,14 @@ from .schema import (
     attestations,
     change_requests,
     charges,
+    deliveries,
     deployments,
     flags,
     inbox,
     job_runs,
     journal,
     live_periods,
+    mails,
     operations,
     rollouts,
     sessions,
@@ -122,6 +124,27 @@ SPENT = _sql(
     .where(charges.c.day == bindparam("day"))
     .group_by(charges.c.role, charges.c.task, charges.c.tenant)
 )
+_in_mailbox = _documents(mails, "tenant", "mailbox", "unread").order_by(mails.c.number.desc())
+MAIL = f"{_sql(_in_mailbox)} LIMIT :limit"
+_shown = (
+    select(mails.c.number)
+    .where(mails.c.id == bindparam("before"), mails.c.mailbox == bindparam("mailbox"))
+    .scalar_subquery()
+)
+MAIL_BEFORE = f"{_sql(_in_mailbox.where(mails.c.number < _shown))} LIMIT :limit"
+MAIL_OF_ID = _sql(_documents(mails, "id").order_by(mails.c.number))
+_since = mails.c.at_us >= bindparam("since_us")
+MAIL_OF_KEY = _sql(_documents(mails, "tenant", "key").where(_since).order_by(mails.c.at_us.desc()))
+MAIL_SENT = _sql(
+    select(func.count(mails.c.id.distinct())).where(
+        mails.c.tenant == bindparam("tenant"), mails.c.sender == bindparam("sender"), _since
+    )
+)
+UNREAD_MAIL = _sql(
+    select(func.count()).where(
+        mails.c.tenant == bindparam("tenant"), mails.c.mailbox == bindparam("mailbox"), mails.c.unread
+    )
+)
 
 SAVE_OPERATION = _upsert(operations, "id")
 _ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
@@ -162,3 +185,16 @@ FORGET_SESSIONS = _sql(delete(sessions).where(sessions.c.expires_at_us < bindpar
 ADD_ATTESTATION = _sql(_insert(attestations).on_conflict_do_nothing())
 SAVE_CHANGE_REQUEST = _upsert(change_requests, "id")
 SAVE_CHARGE = _upsert(charges, "id")
+ADD_MAIL = _sql(_insert(mails).on_conflict_do_nothing())
+SAVE_MAIL = _sql(
+    update(mails)
+    .where(mails.c.id == bindparam("mail_id"), mails.c.mailbox == bindparam("of_mailbox"))
+    .values(unread=bindparam("unread"), document=bindparam("document"))
+)
+_oldest = f"{_sql(select(mails.c.number).where(mails.c.at_us < bindparam('before_us')).order_by(mails.c.at_us))}"
+PRUNE_MAIL = f"DELETE FROM mail WHERE number IN ({_oldest} LIMIT :limit)"  # noqa: S608 - no value is in it
+_due = _documents(deliveries, "state").where(deliveries.c.next_us <= bindparam("due_us"))
+DELIVERIES = f"{_sql(_due.order_by(deliveries.c.next_us, deliveries.c.id))} LIMIT :limit"
+ADD_DELIVERY = _sql(_insert(deliveries).on_conflict_do_nothing())
+SAVE_DELIVERY = _upsert(deliveries, "id")
+PRUNE_DELIVERIES = _sql(delete(deliveries).where(deliveries.c.at_us < bindparam("before_us")))

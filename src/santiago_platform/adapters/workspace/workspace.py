@@ -13,6 +13,7 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.gates.promotion import PromotionGate
 from ...domain.secret import Secret, SecretRef
 from ...domain.workload import Template
+from .schemas import SCHEMAS, schema_text
 from .score import is_name, read_score
 from .score_template import resolve
 from .text_file import read_within
@@ -21,7 +22,7 @@ from .yaml_document import NAME_RULE, nearest, parse, validate
 SETTINGS_FILE = "santiago.yaml"
 DOCUMENTS = "docs/architecture"
 DOCUMENT_LIMIT = 100
-ROLE_CARD = "role_card.md"  # in the package
+ROLE_CARD = "advisor_card.md"  # in the package
 
 
 class FileWorkspace:
@@ -128,6 +129,13 @@ class FileWorkspace:
                 "leave it out for the role card that ships",
             )
         return text
+
+    def schema(self, file: str) -> str:
+        if file not in SCHEMAS:
+            raise PlatformError(
+                ErrorCode.NOT_FOUND, f"there is no schema {file[:80]!r}", f"there are: {', '.join(SCHEMAS)}"
+            )
+        return schema_text(file)
 
     def documents(self) -> list[tuple[str, str]]:
         """At most the first 100; what is larger than 256 KiB is refused like any other file."""

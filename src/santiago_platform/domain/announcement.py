@@ -1,0 +1,112 @@
+"""What an operation says of itself, to whom, and how loudly. Pure.
+
+A mail's id follows from the operation and from what is said, so that whoever says it again after a crash says it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from .identity import PLATFORM, Role
+from .mailbox import TEXT_CHARACTERS, Mail, Severity
+from .operation import Operation, OperationState
+
+PRODUCTION = "production"
+FLAG_CHANGE = "configure_flag"
+OF_ALL_USERS = ("deploy_service", "rollback_service")  # what everybody hears of in production
+REASON_CHARACTERS = 600
+_WORDS = {
+    "deploy_service": "the deployment of {service} to {environment}",
+    "rollback_service": "the rollback of {service} in {environment}",
+    "scale_resources": "the scaling of {service} in {environment}",
+    "configure_flag": "the change of flag {flag} in {environment}",
+}
+_ENDED = {
+    OperationState.SUCCEEDED: "succeeded",
+    OperationState.UNVERIFIED: "ended, but could not be read back",
+    OperationState.ROLLED_BACK: "was taken back",
+    OperationState.FAILED: "failed",
+}
+
+
+def announcements(operation: Operation, version: str = "") -> list[Mail]:
+    """What is to be said of an operation as it stands: that it has begun, or how it ended. version: of the service."""
+    if operation.state is OperationState.RUNNING:
+        return _begun(operation)
+    return _ended(operation, version)
+
+
+def approval_asked(operation: Operation, approvers: Iterable[Role], words: str, at: datetime) -> Mail:
+    """Asks those roles to approve. words: what would be done, as a person reads it."""
+    text = f"{_subject(operation)} waits for an approval: {words}"
+    return _mail(operation, "approval", tuple(approvers), Severity.WARNING, text, at)
+
+
+def _begun(operation: Operation) -> list[Mail]:
+    if not _before_all_users(operation):
+        return []
+    loud = Severity.WARNING if _fixes(operation) or operation.kind == "rollback_service" else Severity.INFO
+    fix = f" as the fix of {_fixes(operation)}" if _fixes(operation) else ""
+    return [_mail(operation, "begun", (), loud, f"{_subject(operation)} has begun{fix}", operation.created_at)]
+
+
+def _ended(operation: Operation, version: str) -> list[Mail]:
+    words = _ENDED.get(operation.state)
+    if words is None:
+        return []
+    if operation.state is OperationState.SUCCEEDED:
+        killed = operation.request.get("action") == "kill"
+        if not (_before_all_users(operation) or (killed and _in_production(operation))):
+            return []
+        to: tuple[Role, ...] = ()
+        severity = Severity.WARNING if killed else Severity.INFO
+    else:
+        concerned = {Role.DEVELOPER, Role.PLATFORM, operation.principal.role}
+        to, severity = tuple(role for role in Role if role in concerned), Severity.WARNING
+    text = f"{_subject(operation)} {words}"
+    if version:
+        text += f"; version {version}"
+    if operation.proof is not None:
+        text += f"; proof {operation.proof.verdict}"
+    if operation.reason:
+        text += f": {operation.reason[:REASON_CHARACTERS]}"
+    return [_mail(operation, "ended", to, severity, text, operation.finished_at or operation.updated_at)]
+
+
+def _before_all_users(operation: Operation) -> bool:
+    return operation.kind in OF_ALL_USERS and _in_production(operation)
+
+
+def _in_production(operation: Operation) -> bool:
+    """A flag's change without an environment is one of all."""
+    return operation.environment == PRODUCTION or (operation.kind == FLAG_CHANGE and not operation.environment)
+
+
+def _fixes(operation: Operation) -> str:
+    return str(operation.request.get("fixes") or "")[:100]
+
+
+def _subject(operation: Operation) -> str:
+    what = _WORDS.get(operation.kind, "{kind} of {service} in {environment}").format(
+        kind=operation.kind,
+        service=operation.service,
+        environment=operation.environment or "all environments",
+        flag=operation.request.get("flag", ""),
+    )
+    return f"{what} by {operation.principal.name} ({operation.principal.role})"
+
+
+def _mail(operation: Operation, said: str, to: tuple[Role, ...], severity: Severity, text: str, at: datetime) -> Mail:
+    return Mail(
+        id=f"ml-{operation.id}-{said}",
+        tenant=operation.of_tenant,
+        mailbox=to[0] if to else Role.PLATFORM,
+        to=to,
+        thread=f"ml-{operation.id}",
+        sender=PLATFORM.model_copy(update={"tenant": operation.of_tenant}),
+        severity=severity,
+        text=text[:TEXT_CHARACTERS],
+        operation=operation.id,
+        at=at,
+    )
