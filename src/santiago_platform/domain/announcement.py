@@ -27,6 +27,8 @@ _ENDED = {
     OperationState.UNVERIFIED: "ended, but could not be read back",
     OperationState.ROLLED_BACK: "was taken back",
     OperationState.FAILED: "failed",
+    OperationState.REJECTED: "was not approved",
+    OperationState.VOID: "is void, and nothing of it was done",
 }
 
 
@@ -41,6 +43,12 @@ def approval_asked(operation: Operation, approvers: Iterable[Role], words: str, 
     """Asks those roles to approve. words: what would be done, as a person reads it."""
     text = f"{_subject(operation)} waits for an approval: {words}"
     return _mail(operation, "approval", tuple(approvers), Severity.WARNING, text, at)
+
+
+def glass_broken(operation: Operation, by: str, reason: str, at: datetime) -> Mail:
+    """Tells everybody that somebody has approved its own change."""
+    text = f"{by} has broken glass for {_subject(operation)}: {reason}"
+    return _mail(operation, "break-glass", (), Severity.CRITICAL, text, at)
 
 
 def _begun(operation: Operation) -> list[Mail]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+from ..domain.announcement import approval_asked, glass_broken
 from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
 from ..domain.environment import Settings
 from ..domain.gate import Answer
@@ -19,6 +20,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .change import Record, complete_operation
 from .plan_view import Advice
+from .post import post
 
 Live = Callable[[Snapshot], str]
 
@@ -102,11 +104,20 @@ async def hold(
         )
         tx.save_change_request(request)
         tx.save_operation(waiting)
+        ask_approvers(ports, tx, request, waiting)
         return waiting
 
     waiting = await ports.store.write(unit)
     record.continues = True
     return waiting
+
+
+def ask_approvers(ports: Ports, tx: Transaction, request: ChangeRequest, operation: Operation) -> None:
+    """Once it waits for them."""
+    if request.wants is Wants.APPROVAL:
+        words = "; ".join(request.plan.changes)
+        asked = approval_asked(operation, request.approvers, words, ports.clock.now())
+        post(tx, [asked], ports.workspace.last_good_settings())
 
 
 def waits_for(request: ChangeRequest) -> str:
@@ -115,7 +126,9 @@ def waits_for(request: ChangeRequest) -> str:
     return f"waits for approval by role {' or '.join(request.approvers)}: {request.why}"
 
 
-def begin_approved(tx: Transaction, request: ChangeRequest, decision: Decision, plan: Plan, live: Live) -> None:
+def begin_approved(
+    ports: Ports, tx: Transaction, request: ChangeRequest, decision: Decision, plan: Plan, live: Live
+) -> None:
     """Within the transaction that starts it. Raises MovedError, and where somebody has decided it meanwhile."""
     stored = tx.change_request(request.id)
     assert stored is not None  # noqa: S101 - none is ever removed while it is open
@@ -125,6 +138,10 @@ def begin_approved(tx: Transaction, request: ChangeRequest, decision: Decision, 
     if live(tx) != stored.live:
         raise MovedError(f"what is live in {stored.environment or 'the workspace'} has changed")
     tx.save_change_request(stored.model_copy(update={"decision": decision}))
+    operation = tx.operation(request.id)
+    if decision.break_glass and operation is not None:
+        told = glass_broken(operation, decision.by, decision.reason, decision.at)
+        post(tx, [told], ports.workspace.last_good_settings())
 
 
 async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: str, **changes: Any) -> None:

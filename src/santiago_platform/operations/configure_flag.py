@@ -119,7 +119,7 @@ async def start_approved_flag_change(ports: Ports, request: ChangeRequest, decis
     plan, live = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments), _live(ports, before)
 
     def unit(tx: Transaction) -> None:
-        begin_approved(tx, request, decision, plan, live)
+        begin_approved(ports, tx, request, decision, plan, live)
         _store(tx, settings, asked, operation)
 
     await ports.store.write(unit)

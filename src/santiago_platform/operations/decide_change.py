@@ -16,7 +16,7 @@ from ..ports import Ports
 from ..ports.store import Transaction
 from .authority import authorise
 from .change import change, note
-from .change_request import end, waits_for
+from .change_request import ask_approvers, end, waits_for
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import start_approved_flag_change
 from .deploy_service import start_approved_deploy
@@ -88,9 +88,8 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
             record.outcome = "approved"
             if word.break_glass:
                 said_of = {"operation": request.id, "reason": word.reason, "plan": list(request.plan.changes)}
-                await note(
-                    ports, principal, "approval.break_glass", f"{request.service}/{request.environment}", said_of
-                )
+                where = f"{request.service}/{request.environment}"
+                await note(ports, principal, "approval.break_glass", where, said_of)
     ports.activation.activate()
     return request.id
 
@@ -134,7 +133,9 @@ async def _confirmed(ports: Ports, request: ChangeRequest) -> None:
         stored.require_open(ports.clock.now())
         waiting = stored.model_copy(update={"wants": Wants.APPROVAL})
         tx.save_change_request(waiting)
-        tx.save_operation(operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)}))
+        told = operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)})
+        tx.save_operation(told)
+        ask_approvers(ports, tx, waiting, told)
 
     await ports.store.write(unit)
 

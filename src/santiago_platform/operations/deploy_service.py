@@ -118,7 +118,7 @@ async def start_approved_deploy(ports: Ports, request: ChangeRequest, decision: 
     plan, live = await _described(ports, rollout), live_of(ports, request.service, request.environment)
 
     def unit(tx: Transaction) -> None:
-        begin_approved(tx, request, decision, plan, live)
+        begin_approved(ports, tx, request, decision, plan, live)
         _start(tx, settings, operation, rollout)
 
     await ports.store.write(unit)

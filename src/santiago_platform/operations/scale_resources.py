@@ -106,7 +106,7 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
                 retry_after=10,
             )
         _, started = _start(ports, request.requester, asked, record, _with_a_live_version(tx, asked))
-        begin_approved(tx, request, decision, plan_of_rollout(started), live)
+        begin_approved(ports, tx, request, decision, plan_of_rollout(started), live)
         _scale(ports, request.requester, asked, record, settings, tx)
 
     await ports.store.write(unit)

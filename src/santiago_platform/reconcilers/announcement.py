@@ -6,6 +6,7 @@ import logging
 
 from ..domain.announcement import announcements
 from ..domain.errors import PlatformError
+from ..domain.operation import OperationState
 from ..operations.post import post
 from ..ports import Ports
 from ..ports.store import Transaction
@@ -36,7 +37,8 @@ class AnnouncementReconciler:
 
     async def pass_over(self) -> None:
         """Says of each operation that runs that it does, if that is to be said and was not yet."""
-        running = await self._ports.store.read(lambda view: view.operations(running=True, limit=RUNNING_AT_ONCE))
+        under_way = await self._ports.store.read(lambda view: view.operations(running=True, limit=RUNNING_AT_ONCE))
+        running = [o for o in under_way if o.state is OperationState.RUNNING]  # others wait for somebody, and said so
         fresh = [mail for operation in running if operation.id not in self._said for mail in announcements(operation)]
         if fresh:
             settings = self._ports.workspace.last_good_settings()

@@ -202,6 +202,17 @@ async def test_glass_is_broken_with_a_reason_and_everybody_is_told(platform: Fak
     assert started.state == "running"
     told = [e for e in platform.ship_log.entries if e.kind is EntryKind.NOTED and e.action == "approval.break_glass"]
     assert [(e.principal, e.body["reason"]) for e in told] == [("bob", "checkout is down")]
+    for role in Role:
+        mails = await platform.store.read(lambda v, role=role: v.mail("default", role, unread=True, limit=10))  # type: ignore[misc]
+        assert any("bob has broken glass for the deployment of web" in mail.text for mail in mails), role
+
+
+async def test_whoever_may_approve_finds_it_in_the_mailbox(platform: FakePlatform) -> None:
+    held = await ask(platform)
+    for role in (Role.OWNER, Role.PLATFORM, Role.QA):
+        mails = await platform.store.read(lambda v, role=role: v.mail("default", role, unread=True, limit=10))  # type: ignore[misc]
+        asked = [mail for mail in mails if mail.operation == held.id and "waits for an approval" in mail.text]
+        assert len(asked) == (role is not Role.QA)
 
 
 async def test_a_role_that_may_not_breaks_no_glass(platform: FakePlatform) -> None:
