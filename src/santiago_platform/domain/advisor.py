@@ -16,6 +16,7 @@ from .proposal import Task
 from .value import Value
 
 BUILTIN = "builtin"  # the planner that ships; it is always the last, and is named nowhere
+CLIENT = "client"  # in an order: the model of the client that is calling, where it lets itself be asked
 
 
 class AdvisorType(StrEnum):
@@ -106,7 +107,8 @@ class Breaker(Value):
 
 
 class Advisors(Value):
-    """order: names of `providers`, the first asked first; all of them, as they are written, where it is left out.
+    """order: names of `providers`, the first asked first, and `client` for the calling client's own model; all
+    providers, as they are written, where it is left out.
 
     role_card: a file of the workspace that takes the place of the role card that ships. context_bytes: how much of
     the workspace an advisor is told at most.
@@ -122,15 +124,15 @@ class Advisors(Value):
 
     @model_validator(mode="after")
     def _names_what_there_is(self) -> Advisors:
-        if BUILTIN in self.providers:
+        if BUILTIN in self.providers or CLIENT in self.providers:
             raise ValueError(
-                f"{BUILTIN} is the planner that ships, and is always the last: name the provider otherwise"
+                f"{BUILTIN} is the planner that ships, and {CLIENT} the calling client: name the provider otherwise"
             )
         named = [
             *(self.order or ()),
             *(name for task in self.tasks.values() for name in (*(task.order or ()), *task.model)),
         ]
-        missing = sorted(set(named) - set(self.providers))
+        missing = sorted(set(named) - set(self.providers) - {CLIENT})
         if missing:
             raise ValueError(
                 f"there is no provider {', '.join(missing)}: there are {', '.join(self.providers) or 'none'}"

@@ -73,10 +73,10 @@ def question(answer: Answer) -> Question | None:
 
 def answered(params: CallToolRequestParams) -> dict[str, Any] | None:
     """The word that a call made again brings, as arguments of manage_operation; None where it is a call of its own."""
-    if not params.request_state:
-        return None
-    operation, _, plan = params.request_state.partition(" ")
     said = (params.input_responses or {}).get(KEY)
+    if said is None:
+        return None
+    operation, _, plan = (params.request_state or "").partition(" ")
     return _word(operation, plan, said if isinstance(said, ElicitResult) else None)
 
 

@@ -15,6 +15,7 @@ from ..domain.identity import Principal
 from ..operations.manage_operation import Report
 from ..operations.sessions import within_session
 from ..ports import Ports
+from ..ports.client_model import NeedsInput
 from ..tools import TOOLS
 from ..tools.schema import echo, nearest
 from ..tools.tool import Answer, Tool
@@ -67,6 +68,9 @@ class ToolCalls:
                 return await self._run(tool, principal, request, report)
             key = (label, request, audience)
             return await self._reads.read(key, lambda: self._run(tool, principal, request, None))
+        except NeedsInput:
+            outcome = "input_required"
+            raise
         except PlatformError as exc:
             outcome = exc.code
             raise
@@ -82,6 +86,8 @@ class ToolCalls:
     async def _run(self, tool: Tool, principal: Principal, request: BaseModel, report: Report | None) -> Answer:
         try:
             return Answer(await tool.call(self._ports, principal, request, report))
+        except NeedsInput:
+            raise
         except Exception as exc:  # here, so that a fault that several are told of has one id and one trace
             raise refusal(exc, f"tool {tool.name}") from exc
 

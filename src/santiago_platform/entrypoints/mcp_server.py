@@ -26,8 +26,10 @@ from ..domain.errors import PlatformError
 from ..domain.identity import Principal
 from ..operations.manage_operation import Report
 from ..ports import Ports
+from ..ports.client_model import NeedsInput, calling
 from ..tools import TOOLS
-from . import confirmation
+from ..tools.tool import Answer
+from . import confirmation, sampling
 from .invocation import ToolCalls
 from .mcp_resources import add_resources, error_object
 from .resource_updates import ResourceUpdates
@@ -65,7 +67,7 @@ def build_server(
                 principal = await calls.within(principal, session)
             word = confirmation.answered(params)
             if word is None:
-                answer = await calls.answer(principal, params.name, params.arguments or {}, report)
+                answer = await _answer(calls, principal, ctx, params, report)
                 asked = confirmation.question(answer)
                 if asked is not None and confirmation.can_be_asked(ctx):
                     if confirmation.asks_by_result(ctx):
@@ -74,6 +76,8 @@ def build_server(
             if word is not None:
                 told = await calls.answer(principal, MANAGE, word)
                 return _whole(told.structured["operations"][0])
+        except NeedsInput as needed:
+            return sampling.required(needed, principal)
         except PlatformError as exc:
             if params.name not in TOOLS:  # which is for the protocol's own error to say
                 raise MCPError(INVALID_PARAMS, f"{exc.message}; {exc.hint}", error_object(exc)) from exc
@@ -130,6 +134,21 @@ def _report(ctx: Context) -> Report:
         await ctx.session.report_progress(last, 1.0, message)
 
     return report
+
+
+async def _answer(
+    calls: ToolCalls, principal: Principal, ctx: Context, params: CallToolRequestParams, report: Report | None
+) -> Answer:
+    """With the client's own model at hand, where it has one. Raises NeedsInput, and PlatformError."""
+    client = None
+    if sampling.can_be_asked(ctx):
+        by_result = confirmation.asks_by_result(ctx)
+        client = sampling.by_result(params, principal) if by_result else sampling.within_the_call(ctx)
+    token = calling.set(client)
+    try:
+        return await calls.answer(principal, params.name, params.arguments or {}, report)
+    finally:
+        calling.reset(token)
 
 
 def _whole(structured: dict[str, Any], text: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ..domain.advisor import CLIENT
 from ..domain.budget import ZERO, Charge, Price, Settlement
 from ..domain.context import clean
 from ..domain.errors import ErrorCode, PlatformError
@@ -50,7 +51,7 @@ async def advise(
     for advisor in ports.advisors.order(ask.task):
         model = advisor.model(ask.task, cheap=cheap)
         correction = ""
-        for _ in range(TRIES if model else 1):
+        for _ in range(TRIES if model or advisor.name == CLIENT else 1):
             asked = ask.model_copy(update={"correction": correction})
             try:
                 completion, amount = await _call(ports, principal, advisor, model, asked, operation)

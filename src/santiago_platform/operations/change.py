@@ -16,6 +16,7 @@ from ..domain.identity import Principal
 from ..domain.operation import Operation, OperationState
 from ..domain.ship_log import Draft, EntryKind
 from ..ports import Ports
+from ..ports.client_model import NeedsInput
 from ..ports.store import Snapshot, Transaction
 from .disk_space import require_space
 from .post import post
@@ -74,6 +75,9 @@ async def change(
 
     try:
         yield record
+    except NeedsInput:
+        await complete("asked", {"reason": "the client's model is asked; the call made again goes on with it"})
+        raise
     except PlatformError as exc:
         outcome = "denied" if exc.code in (ErrorCode.PERMISSION_DENIED, ErrorCode.UNAUTHENTICATED) else "refused"
         await complete(outcome, {"code": exc.code, "message": exc.message, "internal": exc.internal})

@@ -9,6 +9,7 @@ from typing import Any
 from ..domain.announcement import approval_asked, glass_broken
 from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
 from ..domain.environment import Settings
+from ..domain.errors import ErrorCode, PlatformError
 from ..domain.gate import Answer
 from ..domain.identity import Role
 from ..domain.operation import Operation, OperationState
@@ -102,6 +103,10 @@ async def hold(
         waiting = operation.model_copy(
             update={"state": OperationState.AWAITING, "phase": request.wants, "reason": waits_for(request)}
         )
+        if tx.operation(operation.id) is not None:
+            raise PlatformError(
+                ErrorCode.CONFLICT, f"operation {operation.id} is planned already", "action status says how it stands"
+            )
         tx.save_change_request(request)
         tx.save_operation(waiting)
         ask_approvers(ports, tx, request, waiting)

@@ -19,6 +19,7 @@ from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.proposal import Draft, Proposal, Task
 from ..ports import Ports
+from ..ports.client_model import NeedsInput, calling
 from .advise import advise
 from .change import change
 from .context import Scope, build_ask
@@ -100,7 +101,10 @@ async def plan_from_words(ports: Ports, principal: Principal, kind: Plannable[T]
     what the typed request would raise; INVALID_ARGUMENT where no advisor made anything of the words.
     """
     subject = "/".join(value for value in (scope.service, scope.flag, scope.environment) if value) or "in words"
-    async with change(ports, principal, kind.action, subject, {"request": words, **_said(scope)}) as record:
+    said = {"request": words, **_said(scope)}
+    client = calling.get()
+    resumed = client.operation if client is not None else ""
+    async with change(ports, principal, kind.action, subject, said, operation=resumed) as record:
         kind.admit(ports, principal, ports.workspace.settings())
         ask = await build_ask(ports, principal, kind.task, words, scope, kind.draft.model_json_schema())
         checked: list[Checked] = []
@@ -108,7 +112,11 @@ async def plan_from_words(ports: Ports, principal: Principal, kind: Plannable[T]
         async def check(request: T) -> None:
             checked.append(await kind.check(ports, principal, scope, request))
 
-        proposal = await advise(ports, principal, ask, kind.draft, operation=record.operation, check=check)
+        try:
+            proposal = await advise(ports, principal, ask, kind.draft, operation=record.operation, check=check)
+        except NeedsInput as needed:
+            needed.operation = record.operation
+            raise
         plan = Plan(record.operation, proposal, checked[-1])
         record.outcome, record.body = "planned", {"plan": plan.view(ports).model_dump(mode="json")}
     return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...domain.advisor import Provider
+from ...domain.advisor import CLIENT, Provider
 from ...domain.circuit import Circuit
 from ...domain.environment import Settings
 from ...domain.errors import PlatformError
@@ -13,6 +13,7 @@ from ...ports.advisors import Advisor
 from ...ports.clock import Clock
 from ..redaction import redacted_text
 from .builtin import BuiltinPlanner
+from .client import ClientAdvisor
 from .external import ExternalAdvisor
 
 
@@ -39,7 +40,9 @@ class WorkspaceAdvisors:
         advisors, now = settings.advisors, self._clock.monotonic()
         return (
             *(
-                ExternalAdvisor(name, advisors, settings.budget.prices, self._key)
+                ClientAdvisor()
+                if name == CLIENT
+                else ExternalAdvisor(name, advisors, settings.budget.prices, self._key)
                 for name in advisors.order_for(task)
                 if self._admits(name, now, advisors.breaker.open_seconds)
             ),
