@@ -12,8 +12,9 @@ from .strategy import Strategy
 from .way_back import way_back
 
 
-def plan_of_rollout(rollout: Rollout, commit: str | None = None) -> Plan:
-    """Of a deployment or of a change of the number of replicas. The new version is known."""
+def plan_of_rollout(rollout: Rollout, commit: str | None = None, *, fixes: str = "") -> Plan:
+    """Of a deployment or of a change of the number of replicas. The new version is known. fixes: the incident that it
+    is said to be the fix of."""
     new, old = rollout.new, rollout.old
     assert new is not None  # noqa: S101 - nobody approves what is not built
     where = f"{rollout.service}/{rollout.environment}"
@@ -26,6 +27,8 @@ def plan_of_rollout(rollout: Rollout, commit: str | None = None) -> Plan:
             changes += _variables(dict(old.template.variables), dict(new.template.variables))
         changes.append(_by_strategy(rollout))
         changes += [f"job {job.name} ({job.when})" for job in new.jobs if rollout.runs_jobs]
+    if fixes:
+        changes.append(f"as the fix of {fixes}: gates may let it pass for that")
     before = old.replicas if old is not None else 0
     changes.append(f"{before} -> {rollout.replicas} replicas" if before != rollout.replicas else f"{before} replicas")
     return Plan(
@@ -42,6 +45,7 @@ def plan_of_rollout(rollout: Rollout, commit: str | None = None) -> Plan:
                 "strategy": rollout.strategy,
                 "canary": rollout.canary.model_dump(mode="json") if rollout.canary else None,
                 "hold": rollout.hold,
+                "fixes": fixes,
                 "seconds": [
                     rollout.ready_timeout_seconds,
                     rollout.drain_timeout_seconds,

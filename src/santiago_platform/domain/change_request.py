@@ -6,6 +6,7 @@ it is void, and nobody's yes to the old one counts for the new one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -45,12 +46,30 @@ class Decision(Value):
     break_glass: bool = False
 
 
+class Need(Value):
+    """Somebody of one of these roles has to say yes. why: what asks for it."""
+
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    why: str
+
+    def is_met(self, approvals: Iterable[Decision]) -> bool:
+        return any(a.approved and (a.role in self.roles or a.break_glass) for a in approvals)
+
+    def __str__(self) -> str:
+        return f"role {' or '.join(self.roles)} ({self.why})"
+
+
+def unmet(needs: Iterable[Need], approvals: Iterable[Decision]) -> tuple[Need, ...]:
+    given = tuple(approvals)
+    return tuple(need for need in needs if not need.is_met(given))
+
+
 class ChangeRequest(Value):
     """id: of its operation. kind: the operation that carries it out. arguments: typed, with what was resolved.
 
-    live: fingerprint of what was live when it was planned. release: a digest, where it is about one. why: what made it
-    wait. advice: of whoever planned it of words. approvers: roles, one of which suffices. decision: None while it
-    waits.
+    live: fingerprint of what was live when it was planned. release: a digest, where it is about one. advice: of whoever
+    planned it of words. needs: each of them takes a yes of its own. approvals: given so far, by others than the
+    requester, or by broken glass. decision: the word that has started it or ended it; None while it waits.
     """
 
     id: str
@@ -64,9 +83,9 @@ class ChangeRequest(Value):
     live: str
     release: str = ""
     wants: Wants
-    why: str = ""
     advice: dict[str, Any] = {}
-    approvers: tuple[Role, ...] = ()
+    needs: tuple[Need, ...] = ()
+    approvals: tuple[Decision, ...] = ()
     asked_at: datetime
     expires_at: datetime
     decision: Decision | None = None
@@ -75,6 +94,15 @@ class ChangeRequest(Value):
     @property
     def is_open(self) -> bool:
         return self.decision is None and not self.ended
+
+    @property
+    def missing(self) -> tuple[Need, ...]:
+        return unmet(self.needs, self.approvals)
+
+    @property
+    def approvers(self) -> tuple[Role, ...]:
+        """Roles of which somebody's yes is still missing."""
+        return tuple(dict.fromkeys(role for need in self.missing for role in need.roles))
 
     def require_open(self, now: datetime) -> None:
         """Raises FAILED_PRECONDITION where it was decided, is void or has expired."""
@@ -105,6 +133,12 @@ class ChangeRequest(Value):
                     f"operation {self.id} waits for {self.requester.name}, who asked for it in words",
                     "whoever asked confirms that the plan is what was meant",
                 )
+            if break_glass:
+                raise PlatformError(
+                    ErrorCode.INVALID_ARGUMENT,
+                    f"operation {self.id} waits for its confirmation alone: there is no glass to break",
+                    "confirm it without break_glass",
+                )
             return
         if break_glass:
             return  # who may is for the policy to say
@@ -126,6 +160,26 @@ def _closed(request: ChangeRequest, how: str) -> PlatformError:
     return PlatformError(
         ErrorCode.FAILED_PRECONDITION, f"operation {request.id} {how}", "ask for the change again, which plans it anew"
     )
+
+
+class NeedsMoreError(Exception):
+    """No failure: somebody else has to say yes, too. needs: all of the change, as they are now."""
+
+    def __init__(self, needs: tuple[Need, ...]) -> None:
+        super().__init__("; ".join(map(str, needs)))
+        self.needs = needs
+
+
+class Granted(Value):
+    """decision: the word that starts it. approvals: of others, that word included where it is one."""
+
+    decision: Decision
+    approvals: tuple[Decision, ...] = ()
+
+    def require(self, needs: tuple[Need, ...]) -> None:
+        """Raises NeedsMoreError where they do not suffice for what is needed by now."""
+        if unmet(needs, self.approvals):
+            raise NeedsMoreError(needs)
 
 
 class MovedError(PlatformError):

@@ -6,6 +6,7 @@ async with change(ports, principal, "deploy_service", "hello/production", reques
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,6 +86,9 @@ async def change(
     except Exception as exc:
         await complete("failed", {"code": ErrorCode.INTERNAL, "internal": repr(exc)})
         raise
+    except BaseException:  # whoever asked has gone
+        await asyncio.shield(complete("cancelled", {"reason": "the call was broken off before it had an answer"}))
+        raise
     if not record.continues:
         await complete(record.outcome, record.body)
 
@@ -163,7 +167,7 @@ async def note_lost(ports: Ports, principal: Principal) -> list[str]:
     lost = []
     for entry in await ports.ship_log.completed():
         # A change that ended with its answer has no row, nor has one that failed before it had any, with a code.
-        if entry.outcome in _ENDS and "code" not in entry.body:
+        if entry.outcome in _ENDS and "code" not in entry.body and not entry.action.startswith("manage_operation."):
             operation = await ports.store.read(lambda view, id=entry.operation: view.operation(id))  # type: ignore[misc]
             if operation is None or operation.state is OperationState.RUNNING:
                 lost.append(entry.operation)

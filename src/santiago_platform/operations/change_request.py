@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..domain.announcement import approval_asked, glass_broken
-from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
+from ..domain.change_request import ChangeRequest, Granted, MovedError, Need, Wants
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.gate import Answer
@@ -25,46 +25,50 @@ from .post import post
 
 Live = Callable[[Snapshot], str]
 
+OWN_AT_ONCE = 20  # changes of one principal that wait
+OPEN_AT_ONCE = 1_000  # of all together
+
 
 class Wanted(Value):
-    """Whose word a change needs, and why. advice: of whoever planned it of words."""
+    """Whose word a change needs. advice: of whoever planned it of words."""
 
     wants: Wants = Wants.APPROVAL
-    approvers: tuple[Role, ...] = ()
-    why: str = ""
+    needs: tuple[Need, ...] = ()
     expires_seconds: float
     advice: dict[str, Any] = {}
 
 
-def wanted(
-    settings: Settings,
-    environment: str | None,
-    answers: Iterable[Answer] = (),
-    *,
-    ruling: Ruling,
-    advice: Advice | None = None,
-) -> Wanted | None:
-    """None where nobody has to be asked. environment: None for what is in all of them. answers: of the gates. ruling:
-    of the policy. advice: of whoever planned it of words."""
+def needs_of(
+    settings: Settings, environment: str | None, ruling: Ruling, answers: Iterable[Answer] = ()
+) -> tuple[Need, ...]:
+    """Each of them takes a yes of its own. environment: None for what is in all of them. ruling: of the policy.
+    answers: of the gates."""
     names = settings.environments if environment is None else [environment]
-    rules = [settings.environments[name].approvals for name in names]
-    awaited = tuple(dict.fromkeys(a.awaits for a in answers if a.awaits is not None))
-    strict = next((rule for rule in rules if rule.required), None)
-    expires = min(rule.expires_seconds for rule in rules)
-    needs: Wanted | None = None
-    if awaited:
-        needs = Wanted(approvers=awaited, why="a gate asks for it", expires_seconds=expires)
-    elif strict is not None:
-        where = environment or "an environment that it concerns"
-        needs = Wanted(approvers=strict.by, why=f"each change of {where} needs it", expires_seconds=expires)
-    elif ruling.verdict is Verdict.NEEDS_APPROVAL:
-        approvers = tuple(dict.fromkeys((ruling.approver or Role.OWNER, Role.OWNER)))
-        needs = Wanted(approvers=approvers, why=f"rule {', '.join(ruling.rules)}", expires_seconds=expires)
+    needs = [
+        Need(roles=rule.by, why=f"each change of {name} needs it")
+        for name in names
+        if (rule := settings.environments[name].approvals).required
+    ]
+    if ruling.verdict is Verdict.NEEDS_APPROVAL:
+        roles = dict.fromkeys((ruling.approver or Role.OWNER, Role.OWNER))
+        needs.append(Need(roles=tuple(roles), why=f"rule {', '.join(ruling.rules)}"))
+    needs += [Need(roles=(a.awaits,), why=f"gate {a.gate}") for a in answers if a.awaits is not None]
+    return tuple(needs)
+
+
+def wanted(
+    settings: Settings, environment: str | None, needs: tuple[Need, ...], advice: Advice | None = None
+) -> Wanted | None:
+    """None where nobody has to be asked."""
+    if not needs and advice is None:
+        return None
+    names = settings.environments if environment is None else [environment]
+    expires = min(settings.environments[name].approvals.expires_seconds for name in names)
     if advice is None:
-        return needs
+        return Wanted(needs=needs, expires_seconds=expires)
     # Whoever asked in words sees the plan before anybody else is asked.
-    unconfirmed = {"wants": Wants.CONFIRMATION, "advice": advice.model_dump(mode="json")}
-    return (needs or Wanted(expires_seconds=expires)).model_copy(update=unconfirmed)
+    said = advice.model_dump(mode="json")
+    return Wanted(wants=Wants.CONFIRMATION, needs=needs, expires_seconds=expires, advice=said)
 
 
 async def hold(
@@ -94,15 +98,15 @@ async def hold(
             live=live(tx),
             release=release,
             wants=wanted.wants,
-            why=wanted.why,
             advice=wanted.advice,
-            approvers=wanted.approvers,
+            needs=wanted.needs,
             asked_at=now,
             expires_at=now + timedelta(seconds=wanted.expires_seconds),
         )
         waiting = operation.model_copy(
             update={"state": OperationState.AWAITING, "phase": request.wants, "reason": waits_for(request)}
         )
+        _require_room(tx, request)
         if tx.operation(operation.id) is not None:
             raise PlatformError(
                 ErrorCode.CONFLICT, f"operation {operation.id} is planned already", "action status says how it stands"
@@ -117,6 +121,26 @@ async def hold(
     return waiting
 
 
+def _require_room(tx: Transaction, request: ChangeRequest) -> None:
+    """Raises CONFLICT where the same change waits already, RESOURCE_EXHAUSTED where many of its requester's do."""
+    who = request.requester.name, request.requester.tenant
+    open = tx.change_requests(open=True, limit=OPEN_AT_ONCE)
+    own = [r for r in open if (r.requester.name, r.requester.tenant) == who]
+    same = next((r for r in own if (r.plan.hash, r.live) == (request.plan.hash, request.live)), None)
+    if same is not None:
+        raise PlatformError(
+            ErrorCode.CONFLICT,
+            f"the same change waits already, as operation {same.id}",
+            "manage_operation with action status shows it; reject withdraws it",
+        )
+    if len(own) >= OWN_AT_ONCE or len(open) >= OPEN_AT_ONCE:
+        raise PlatformError(
+            ErrorCode.RESOURCE_EXHAUSTED,
+            f"{len(own)} changes of {request.requester.name} wait for somebody already",
+            "withdraw some of them by reject, or wait until they were answered",
+        )
+
+
 def ask_approvers(ports: Ports, tx: Transaction, request: ChangeRequest, operation: Operation) -> None:
     """Once it waits for them."""
     if request.wants is Wants.APPROVAL:
@@ -128,21 +152,22 @@ def ask_approvers(ports: Ports, tx: Transaction, request: ChangeRequest, operati
 def waits_for(request: ChangeRequest) -> str:
     if request.wants is Wants.CONFIRMATION:
         return f"planned of words: waits for {request.requester.name} to confirm it"
-    return f"waits for approval by role {' or '.join(request.approvers)}: {request.why}"
+    return f"waits for approval by {'; and by '.join(map(str, request.missing))}"
 
 
 def begin_approved(
-    ports: Ports, tx: Transaction, request: ChangeRequest, decision: Decision, plan: Plan, live: Live
+    ports: Ports, tx: Transaction, request: ChangeRequest, granted: Granted, plan: Plan, live: Live
 ) -> None:
     """Within the transaction that starts it. Raises MovedError, and where somebody has decided it meanwhile."""
     stored = tx.change_request(request.id)
     assert stored is not None  # noqa: S101 - none is ever removed while it is open
+    decision = granted.decision
     stored.require_open(decision.at)
     if plan.hash != stored.plan.hash:
         raise MovedError("the plan is another one now")
     if live(tx) != stored.live:
         raise MovedError(f"what is live in {stored.environment or 'the workspace'} has changed")
-    tx.save_change_request(stored.model_copy(update={"decision": decision}))
+    tx.save_change_request(stored.model_copy(update={"decision": decision, "approvals": granted.approvals}))
     operation = tx.operation(request.id)
     if decision.break_glass and operation is not None:
         told = glass_broken(operation, decision.by, decision.reason, decision.at)
@@ -170,7 +195,7 @@ async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: 
 async def end_expired(ports: Ports) -> int:
     """Requests that nobody has answered in time. Returns how many there were."""
     now = ports.clock.now()
-    waiting = await ports.store.read(lambda view: view.change_requests(open=True, limit=10_000))
+    waiting = await ports.store.read(lambda view: view.change_requests(open=True, limit=OPEN_AT_ONCE))
     late = [request for request in waiting if now >= request.expires_at]
     for request in late:
         await end(ports, request, OperationState.VOID, f"nobody answered until {request.expires_at:%Y-%m-%d %H:%M}Z")

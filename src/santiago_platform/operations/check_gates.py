@@ -45,14 +45,14 @@ Fixes = Annotated[str, Field(max_length=64)]
 
 class Subject(Value):
     """What is to be deployed where. release: None while it is not built. version: the name of the release's in the
-    environment, empty until then. fixes: an incident, or empty. decision: of whoever has just approved it."""
+    environment, empty until then. fixes: an incident, or empty. approvals: of exactly this change."""
 
     service: str
     environment: str
     release: Release | None = None
     version: str = ""
     fixes: str = ""
-    decision: Decision | None = None
+    approvals: tuple[Decision, ...] = ()
 
 
 async def check_gates(ports: Ports, settings: Settings, subject: Subject) -> tuple[Answer, ...]:
@@ -144,12 +144,12 @@ async def require_gates(
     *,
     version: str = "",
     may_wait: bool = False,
-    decision: Decision | None = None,
+    approvals: tuple[Decision, ...] = (),
 ) -> Operation:
     """The operation with the answers; exceptions are noted in the ship's log.
 
     release: None asks only what can be asked before it is built. version: its name in that environment. may_wait: that
-    an approval is missing is no refusal. decision: of whoever has just approved it. Raises FAILED_PRECONDITION with
+    an approval is missing is no refusal. approvals: of exactly this change. Raises FAILED_PRECONDITION with
     each gate that does not pass, and what to do about it.
     """
     subject = Subject(
@@ -158,7 +158,7 @@ async def require_gates(
         release=release,
         version=version,
         fixes=operation.request.get("fixes", ""),
-        decision=decision,
+        approvals=approvals,
     )
     answers = await check_gates(ports, settings, subject)
     held = [a for a in answers if not (a.passes or a.pending or (may_wait and a.awaits is not None))]
@@ -263,9 +263,9 @@ async def _gather(ports: Ports, settings: Settings, subject: Subject, gates: Seq
 
 
 async def _approval(ports: Ports, subject: Subject, release: Release, role: Role) -> Approval | Unknown | None:
-    by = subject.decision
-    if by is not None and by.approved and (by.role is role or by.break_glass):
-        return Approval(by=by.by, at=by.at, reason=by.reason)
+    for by in subject.approvals:
+        if by.approved and (by.role is role or by.break_glass):
+            return Approval(by=by.by, at=by.at, reason=by.reason)
     return await _known(ports.approvals.of(release.digest, subject.environment, role))
 
 

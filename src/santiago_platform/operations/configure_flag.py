@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from ..domain.change_plan import plan_of_flag
-from ..domain.change_request import ChangeRequest, Decision
+from ..domain.change_request import ChangeRequest, Granted, Need
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.flag import (
@@ -35,7 +35,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import ALL, authorise, require_tenant
 from .change import Record, change
-from .change_request import Live, begin_approved, hold, wanted
+from .change_request import Live, begin_approved, hold, needs_of, wanted
 from .plan_view import Advice
 from .tenancy import require_operations
 
@@ -89,9 +89,7 @@ async def configure_flag(
         before, after, ruling = await check_flag_change(ports, principal, asked)
         settings = ports.workspace.last_good_settings()
         operation = _operation(ports, principal, settings, asked, before, after, record)
-        # What takes a change back, or stops its harm, waits for nobody who was not asked in words.
-        asks = asked.action not in WAY_BACK or advice is not None
-        wants = wanted(settings, asked.environment, ruling=ruling, advice=advice) if asks else None
+        wants = wanted(settings, asked.environment, _needs(settings, asked, ruling), advice)
         if wants is not None:
             return await hold(
                 ports,
@@ -108,21 +106,27 @@ async def configure_flag(
     return await _ended(ports, operation.id)
 
 
-async def start_approved_flag_change(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+async def start_approved_flag_change(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
     """Makes the flag of it again, and begins where that is still what was approved."""
     asked = FlagChange.model_validate(request.arguments)
-    before, after, _ = await check_flag_change(ports, request.requester, asked)
+    before, after, ruling = await check_flag_change(ports, request.requester, asked)
     held = await ports.store.read(lambda view: view.operation(request.id))
     settings = ports.workspace.last_good_settings()
+    granted.require(_needs(settings, asked, ruling))
     record = Record(held.log_entry if held else 0, request.id)
     operation = _operation(ports, request.requester, settings, asked, before, after, record)
     plan, live = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments), _live(ports, before)
 
     def unit(tx: Transaction) -> None:
-        begin_approved(ports, tx, request, decision, plan, live)
+        begin_approved(ports, tx, request, granted, plan, live)
         _store(tx, settings, asked, operation)
 
     await ports.store.write(unit)
+
+
+def _needs(settings: Settings, asked: FlagChange, ruling: Ruling) -> tuple[Need, ...]:
+    """What takes a change back, or stops its harm, needs nobody else."""
+    return () if asked.action in WAY_BACK else needs_of(settings, asked.environment, ruling)
 
 
 def _live(ports: Ports, before: FlagEntry) -> Live:

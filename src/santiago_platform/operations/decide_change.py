@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..domain.change_request import ChangeRequest, Decision, MovedError, Wants
+from ..domain.change_request import ChangeRequest, Decision, Granted, MovedError, Need, NeedsMoreError, Wants
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import OperationState
@@ -23,7 +23,7 @@ from .deploy_service import start_approved_deploy
 from .scale_resources import start_approved_scaling
 from .tenancy import of_all_tenants
 
-Start = Callable[[Ports, ChangeRequest, Decision], Awaitable[None]]
+Start = Callable[[Ports, ChangeRequest, Granted], Awaitable[None]]
 
 PlanHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -80,12 +80,15 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
             why = f"{said}: {word.reason}" if word.reason else said
             await end(ports, request, OperationState.REJECTED, why, decision=decision)
             record.outcome = "rejected"
-        elif request.wants is Wants.CONFIRMATION and request.approvers:
-            await _confirmed(ports, request)
-            record.outcome = "confirmed"
         else:
-            await _start(ports, request, decision)
-            record.outcome = "approved"
+            own = request.wants is Wants.CONFIRMATION
+            granted = Granted(decision=decision, approvals=() if own else (*request.approvals, decision))
+            record.outcome = "confirmed" if own else "approved"
+            try:
+                granted.require(request.needs)
+                await _start(ports, request, granted)
+            except NeedsMoreError as more:
+                await _waits_on(ports, request, more.needs, granted.approvals)
             if word.break_glass:
                 said_of = {"operation": request.id, "reason": word.reason, "plan": list(request.plan.changes)}
                 where = f"{request.service}/{request.environment}"
@@ -97,7 +100,8 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
 def _authorise(ports: Ports, principal: Principal, request: ChangeRequest, word: str) -> None:
     """Whoever confirms or withdraws its own has to be allowed what it has asked for, and no more."""
     action = "break_glass" if word == "break_glass" else f"manage_operation.{word}"
-    own = _is_own(principal, request) and (request.wants is Wants.CONFIRMATION or word == "reject")
+    confirms = request.wants is Wants.CONFIRMATION and word == "approve"
+    own = _is_own(principal, request) and (confirms or word == "reject")
     if own:
         kind = request.kind
         action = f"{kind}.{request.arguments['action']}" if kind == FLAG_CHANGE else kind
@@ -124,14 +128,17 @@ def _is_own(principal: Principal, request: ChangeRequest) -> bool:
     return (principal.name, principal.tenant) == (request.requester.name, request.requester.tenant)
 
 
-async def _confirmed(ports: Ports, request: ChangeRequest) -> None:
-    """The requester has seen the plan and means it; now somebody else has to say yes."""
+async def _waits_on(
+    ports: Ports, request: ChangeRequest, needs: tuple[Need, ...], approvals: tuple[Decision, ...]
+) -> None:
+    """It goes on to wait, for those whose yes is still missing."""
 
     def unit(tx: Transaction) -> None:
         stored, operation = tx.change_request(request.id), tx.operation(request.id)
         assert stored is not None and operation is not None  # noqa: S101, PT018 - both were stored together
         stored.require_open(ports.clock.now())
-        waiting = stored.model_copy(update={"wants": Wants.APPROVAL})
+        given = (*stored.approvals, *(a for a in approvals if a not in stored.approvals))
+        waiting = stored.model_copy(update={"wants": Wants.APPROVAL, "needs": needs, "approvals": given})
         tx.save_change_request(waiting)
         told = operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)})
         tx.save_operation(told)
@@ -140,9 +147,9 @@ async def _confirmed(ports: Ports, request: ChangeRequest) -> None:
     await ports.store.write(unit)
 
 
-async def _start(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+async def _start(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
     try:
-        await STARTS[request.kind](ports, request, decision)
+        await STARTS[request.kind](ports, request, granted)
     except MovedError as exc:
         await end(ports, request, OperationState.VOID, exc.message)
         raise

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..domain.canary import Canary
 from ..domain.change_plan import plan_of_rollout
-from ..domain.change_request import ChangeRequest
+from ..domain.change_request import ChangeRequest, Granted
 from ..domain.change_request import Decision as Approved
 from ..domain.deployment import Deployment, Version
 from ..domain.environment import ServiceSettings, Settings
@@ -28,7 +28,7 @@ from ..ports import Ports
 from ..ports.store import Transaction
 from .authority import authorise
 from .change import change
-from .change_request import begin_approved, hold, live_of, wanted
+from .change_request import begin_approved, hold, live_of, needs_of, wanted
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render, view
 from .plan_view import Advice, view_of
@@ -72,7 +72,7 @@ async def deploy_service(
     """
     if request.dry_run:
         operation, rollout = await _plan(ports, principal, request, operation_id="dry-run", log_entry=0)
-        return render(operation, rollout, view_of(await _described(ports, rollout)) if rollout.new else None)
+        return render(operation, rollout, view_of(await _described(ports, rollout, request)) if rollout.new else None)
     subject = f"{request.service}/{request.environment}"
     asked = request.model_dump(mode="json", exclude_defaults=True)
     known = advice.id if advice is not None else ""
@@ -87,13 +87,14 @@ async def deploy_service(
         )
         settings = ports.workspace.settings()
         ruling = _authorised(ports, principal, request, settings)
-        wants = wanted(settings, request.environment, operation.gates, ruling=ruling, advice=advice)
+        needs = needs_of(settings, request.environment, ruling, operation.gates)
+        wants = wanted(settings, request.environment, needs, advice)
         if wants is not None:
             operation = await hold(
                 ports,
                 record,
                 operation,
-                plan=await _described(ports, rollout),
+                plan=await _described(ports, rollout, request),
                 arguments=_exact(request, rollout),
                 live=live_of(ports, request.service, request.environment),
                 wanted=wants,
@@ -106,28 +107,33 @@ async def deploy_service(
     return render(operation, rollout)
 
 
-async def start_approved_deploy(ports: Ports, request: ChangeRequest, decision: Approved) -> None:
-    """Plans it again as whoever asked, and begins it where that is still what was approved."""
+async def start_approved_deploy(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
+    """Plans it again as whoever asked, and begins it where that is still what was approved, by all who have to.
+
+    Raises MovedError, NeedsMoreError, and as `deploy_service` does.
+    """
     asked = DeployRequest.model_validate(request.arguments)
     held = await ports.store.read(lambda view: view.operation(request.id))
     entry = held.log_entry if held else 0
     operation, rollout = await _plan(
-        ports, request.requester, asked, operation_id=request.id, log_entry=entry, decision=decision
+        ports, request.requester, asked, operation_id=request.id, log_entry=entry, approvals=granted.approvals
     )
     settings = ports.workspace.settings()
-    plan, live = await _described(ports, rollout), live_of(ports, request.service, request.environment)
+    ruling = _authorised(ports, request.requester, asked, settings)
+    granted.require(needs_of(settings, request.environment, ruling, operation.gates))
+    plan, live = await _described(ports, rollout, asked), live_of(ports, request.service, request.environment)
 
     def unit(tx: Transaction) -> None:
-        begin_approved(ports, tx, request, decision, plan, live)
+        begin_approved(ports, tx, request, granted, plan, live)
         _start(tx, settings, operation, rollout)
 
     await ports.store.write(unit)
 
 
-async def _described(ports: Ports, rollout: Rollout) -> Plan:
+async def _described(ports: Ports, rollout: Rollout, request: DeployRequest) -> Plan:
     assert rollout.new is not None  # noqa: S101 - the callers have looked
     release = await ports.artifacts.get(rollout.new.template.release)
-    return plan_of_rollout(rollout, release.commit)
+    return plan_of_rollout(rollout, release.commit, fixes=request.fixes or "")
 
 
 def _exact(request: DeployRequest, rollout: Rollout) -> dict[str, Any]:
@@ -172,10 +178,10 @@ async def _plan(
     *,
     operation_id: str,
     log_entry: int,
-    decision: Approved | None = None,
+    approvals: tuple[Approved, ...] = (),
     build_first: bool = False,
 ) -> tuple[Operation, Rollout]:
-    """decision: of whoever has approved it. build_first: somebody has to say yes to it, to exactly one release."""
+    """approvals: of exactly this change. build_first: somebody has to say yes to it, to exactly one release."""
     settings = ports.workspace.settings()
     ruling = _authorised(ports, principal, request, settings)
     await require_service(ports, principal, settings, request.service)
@@ -241,7 +247,7 @@ async def _plan(
             fixes=request.fixes or "",
         )
         return operation.model_copy(update={"gates": await check_gates(ports, settings, subject)}), rollout
-    asked = await require_gates(ports, settings, operation, release, version=known, may_wait=True, decision=decision)
+    asked = await require_gates(ports, settings, operation, release, version=known, may_wait=True, approvals=approvals)
     return asked, rollout
 
 

@@ -83,9 +83,14 @@ async def manage_operation(
         case "promote" | "abort" | "rollback":
             return await _tell(ports, principal, command)
         case "approve" | "reject":
-            operation = await _find(ports, principal, command)
+            if command.operation is None:
+                raise PlatformError(
+                    ErrorCode.INVALID_ARGUMENT,
+                    f"say by its id which operation to {command.action}: of a service there may be several",
+                    "action history lists them",
+                )
             answer = Word(
-                operation=operation.id,
+                operation=command.operation,
                 approved=command.action == "approve",
                 plan=command.plan,
                 reason=command.reason,

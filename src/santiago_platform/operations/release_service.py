@@ -40,13 +40,14 @@ def template_of(ports: Ports, release: Release, environment: str) -> Template:
 
 
 def releases_in_use(view: Snapshot) -> frozenset[str]:
-    """Digests that are live, kept to go back to, or rolling out."""
+    """Digests that are live, kept to go back to, rolling out, or waiting for somebody's yes."""
     used = set()
     for deployment in view.deployments():
         used |= {v.template.release for v in (deployment.live, deployment.previous) if v is not None}
     for rollout in view.active_rollouts():
         used |= {v.template.release for v in (rollout.old, rollout.new) if v is not None}
     used |= {run.template.release for run in view.job_runs(unfinished=True, limit=1000)}
+    used |= {request.release for request in view.change_requests(open=True, limit=1000) if request.release}
     return frozenset(used)
 
 

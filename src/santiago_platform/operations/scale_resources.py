@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..domain.change_plan import plan_of_rollout
-from ..domain.change_request import ChangeRequest, Decision
+from ..domain.change_request import ChangeRequest, Granted
 from ..domain.deployment import Deployment
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
@@ -23,7 +23,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import authorise
 from .change import Record, change
-from .change_request import Wanted, begin_approved, hold, live_of, wanted
+from .change_request import Wanted, begin_approved, hold, live_of, needs_of, wanted
 from .operation_view import OperationView, view
 from .plan_view import Advice
 from .tenancy import require_operations, require_quota, require_service
@@ -54,13 +54,22 @@ async def scale_resources(
         settings = ports.workspace.settings()
         ruling = _authorised(ports, principal, request, settings)
         await require_service(ports, principal, settings, request.service)
-        wants = wanted(settings, request.environment, ruling=ruling, advice=advice)
+        _require_environment(settings, request.environment)
+        wants = wanted(settings, request.environment, needs_of(settings, request.environment, ruling), advice)
         if wants is not None:
             return await _hold(ports, principal, request, record, wants)
         operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
     ports.activation.activate()
 
     return await ports.store.read(lambda v: view(v, v.operation(operation_id)))  # type: ignore[arg-type]
+
+
+def _require_environment(settings: Settings, environment: str) -> None:
+    if environment not in settings.environments:
+        known = ", ".join(sorted(settings.environments))
+        raise PlatformError(
+            ErrorCode.NOT_FOUND, f"there is no environment {environment}", f"santiago.yaml has: {known}"
+        )
 
 
 def _authorised(ports: Ports, principal: Principal, request: ScaleRequest, settings: Settings) -> Ruling:
@@ -87,11 +96,13 @@ async def _hold(
     return await ports.store.read(lambda v: view(v, held))
 
 
-async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision: Decision) -> None:
+async def start_approved_scaling(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
     """Raises UNAVAILABLE while a rollout is under way: approve it again when that has ended."""
     asked = ScaleRequest.model_validate(request.arguments)
     settings = ports.workspace.settings()
-    _authorised(ports, request.requester, asked, settings)
+    ruling = _authorised(ports, request.requester, asked, settings)
+    _require_environment(settings, asked.environment)
+    granted.require(needs_of(settings, asked.environment, ruling))
     held = await ports.store.read(lambda view: view.operation(request.id))
     record = Record(held.log_entry if held else 0, request.id)
     live = live_of(ports, asked.service, asked.environment)
@@ -106,7 +117,7 @@ async def start_approved_scaling(ports: Ports, request: ChangeRequest, decision:
                 retry_after=10,
             )
         _, started = _start(ports, request.requester, asked, record, _with_a_live_version(tx, asked))
-        begin_approved(ports, tx, request, decision, plan_of_rollout(started), live)
+        begin_approved(ports, tx, request, granted, plan_of_rollout(started), live)
         _scale(ports, request.requester, asked, record, settings, tx)
 
     await ports.store.write(unit)
@@ -117,11 +128,7 @@ async def check_scaling(ports: Ports, principal: Principal, request: ScaleReques
     settings = ports.workspace.settings()
     _authorised(ports, principal, request, settings)
     await require_service(ports, principal, settings, request.service)
-    if request.environment not in settings.environments:
-        known = ", ".join(sorted(settings.environments))
-        raise PlatformError(
-            ErrorCode.NOT_FOUND, f"there is no environment {request.environment}", f"santiago.yaml has: {known}"
-        )
+    _require_environment(settings, request.environment)
 
     def look(view: Snapshot) -> None:
         rollout = view.active_rollout(request.service, request.environment)

@@ -58,8 +58,8 @@ class Snapshot(Protocol):
         unlogged: bool | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
-        """Newest first. running: not ended yet, those that wait for somebody included. unlogged: finished, and its log
-        entry not completed yet."""
+        """Newest first. running: those that wait for somebody do not. unlogged: finished, and its log entry not
+        completed yet."""
 
     def rollout(self, rollout_id: str) -> Rollout | None: ...
 
@@ -157,8 +157,9 @@ class Transaction(Snapshot, Protocol):
     def save_operation(self, operation: Operation) -> None: ...
 
     def prune_operations(self, *, keep: int, limit: int) -> int:
-        """Removes operations that have ended and whose log entries are complete, beyond the `keep` newest of them, with
-        their rollouts, journals and inboxes; at most `limit`. Returns how many: call again where it was all of them."""
+        """Removes operations that have ended (none that waits) and whose log entries are complete, beyond the `keep`
+        newest of them, with their rollouts, journals and inboxes; at most `limit`. Returns how many: call again where
+        it was all of them."""
 
     def add_rollout(self, rollout: Rollout) -> None:
         """Stores it and the journal's first line. Raises PlatformError(CONFLICT) where the service has an active

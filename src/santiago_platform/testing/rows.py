@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..domain.budget import Charge
-from ..domain.change_request import ChangeRequest, Wants
+from ..domain.change_request import ChangeRequest, Need, Wants
 from ..domain.deployment import Deployment, Version
 from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
 from ..domain.identity import Principal, Role, Token
@@ -169,7 +169,7 @@ def change_request(number: int = 1, **fields: Any) -> ChangeRequest:
         "live": "0" * 64,
         "release": "sha256:" + "a" * 64,
         "wants": Wants.APPROVAL,
-        "approvers": (Role.PM,),
+        "needs": (Need(roles=(Role.PM,), why="a test"),),
         "asked_at": START,
         "expires_at": START + timedelta(hours=1),
     }

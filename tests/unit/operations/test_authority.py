@@ -107,7 +107,7 @@ async def test_an_apprentice_deploys_to_staging_and_is_told_what_production_take
     assert (await deploy_service(platform.ports, AGENT, request("staging"))).state == "running"
     held = await deploy_service(platform.ports, AGENT, request("production"))
     assert (held.state, held.phase) == ("awaiting", "approval")
-    assert held.reason.startswith("waits for approval by role platform or owner: rule ")
+    assert held.reason.startswith("waits for approval by role platform or owner (rule ")
     assert "apprentice-changes-production-with-approval" in held.reason
     assert platform.ship_log.entries[-1].action == "deploy_service"
     bob = Principal(name="bob", role=Role.PLATFORM)

@@ -289,7 +289,7 @@ async def test_an_approval_that_nobody_gave_is_waited_for() -> None:
     made = platform({"type": "approval", "role": "pm"})
     asked = DeployRequest(service="web", environment="production", release=await release(made))
     held = await deploy_service(made.ports, ANN, asked)
-    assert (held.state, held.reason) == ("awaiting", "waits for approval by role pm: a gate asks for it")
+    assert (held.state, held.reason) == ("awaiting", "waits for approval by role pm (gate approval)")
     assert any("unknown approval: it waits for approval by role pm" in gate for gate in held.gates)
 
 

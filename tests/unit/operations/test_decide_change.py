@@ -11,16 +11,18 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.adapters.stores.approvals import StoredApprovals
 from santiago_platform.domain.change_request import ApprovalRule
-from santiago_platform.domain.environment import Environment, ServiceSettings, Settings
+from santiago_platform.domain.environment import Environment, Quotas, ServiceSettings, Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.gates.approval import ApprovalGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.ship_log import EntryKind
-from santiago_platform.operations.change_request import end_expired
+from santiago_platform.operations.change import change, note_lost
+from santiago_platform.operations.change_request import OWN_AT_ONCE, end_expired
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.operation_view import OperationView
+from santiago_platform.operations.release_service import releases_in_use
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.reconcilers.flag import FlagReconciler
 from santiago_platform.reconcilers.rollout import RolloutReconciler
@@ -308,3 +310,113 @@ async def test_a_dry_run_shows_the_plan_and_asks_nobody(platform: FakePlatform) 
     assert planned.state == "planned"
     assert planned.way_back == "none: nothing was live before"
     assert await platform.store.read(lambda v: v.change_requests()) == []
+
+
+def gated(*roles: Role, **fields: Any) -> Settings:
+    gates = tuple(ApprovalGate(type="approval", role=role, name=f"yes-of-{role}") for role in roles)  # type: ignore[arg-type]
+    return Settings(environments={"staging": Environment(), "production": Environment(gates=gates, **fields)})
+
+
+PAM = Principal(name="pam", role=Role.PM)
+QUINN = Principal(name="quinn", role=Role.QA)
+
+
+async def test_each_gate_takes_a_yes_of_its_own(platform: FakePlatform) -> None:
+    platform.workspace.current = gated(Role.PM, Role.QA)
+    held = await ask(platform)
+    half = await word(platform, QUINN, "approve", held.id)
+    assert (half.state, half.reason) == ("awaiting", "waits for approval by role pm (gate yes-of-pm)")
+    assert (await word(platform, PAM, "approve", held.id)).state == "running"
+
+
+async def test_a_gate_does_not_lift_what_the_environment_asks_for(platform: FakePlatform) -> None:
+    platform.workspace.current = gated(Role.QA, approvals=ApprovalRule(required=True, by=(Role.OWNER,)))
+    held = await ask(platform)
+    assert (await word(platform, QUINN, "approve", held.id)).state == "awaiting"
+    assert (await word(platform, OWNER, "approve", held.id)).state == "running"
+
+
+async def test_what_is_asked_for_since_it_was_planned_is_waited_for_too(platform: FakePlatform) -> None:
+    held = await ask(platform)
+    platform.workspace.current = gated(Role.PM, approvals=ApprovalRule(required=True))
+    later = await word(platform, BOB, "approve", held.id)
+    assert (later.state, later.reason) == ("awaiting", "waits for approval by role pm (gate yes-of-pm)")
+    assert (await word(platform, PAM, "approve", held.id)).state == "running"
+
+
+async def test_broken_glass_is_for_its_own_change_alone(platform: FakePlatform) -> None:
+    platform.workspace.current = gated(Role.PM)
+    held = await ask(platform, who=BOB)
+    started = await word(platform, BOB, "approve", held.id, break_glass=True, reason="checkout is down")
+    assert started.state == "running"
+    assert await StoredApprovals(platform.store).of(started.release, "production", "pm") is None
+
+
+async def test_the_plan_says_which_incident_it_is_said_to_fix_and_its_hash_covers_that(platform: FakePlatform) -> None:
+    plain, fix = await ask(platform), await ask(platform, fixes="INC-1")
+    assert hash_of(plain) != hash_of(fix)
+    assert fix.plan is not None
+    assert any("the fix of INC-1" in line for line in fix.plan.changes)
+
+
+async def test_an_operation_is_approved_by_its_id(platform: FakePlatform) -> None:
+    await ask(platform)
+    command = OperationCommand(action="approve", service="web", environment="production")
+    with pytest.raises(PlatformError, match="by its id"):
+        await manage_operation(platform.ports, BOB, command)
+
+
+async def test_the_same_change_waits_once_and_nobody_fills_the_house_with_requests(platform: FakePlatform) -> None:
+    held = await ask(platform)
+    with pytest.raises(PlatformError, match=f"waits already, as operation {held.id}") as refused:
+        await ask(platform)
+    assert refused.value.code is ErrorCode.CONFLICT
+    for number in range(OWN_AT_ONCE - 1):
+        await ask(platform, f"v-{number}")
+    with pytest.raises(PlatformError) as refused:
+        await ask(platform, "one-too-many")
+    assert refused.value.code is ErrorCode.RESOURCE_EXHAUSTED
+
+
+async def test_what_waits_does_not_run(platform: FakePlatform) -> None:
+    quotas = Tenant(services=("web",), quotas=Quotas(operations=1))
+    platform.workspace.current = production().model_copy(update={"tenants": {"bank": quotas}})
+    ann, bob = (who.model_copy(update={"tenant": "bank"}) for who in (ANN, BOB))
+    held = await ask(platform, who=ann)
+    await ask(platform, "v2", who=ann)
+    assert await platform.store.read(lambda v: v.operations(running=True)) == []
+    assert (await word(platform, bob, "approve", held.id)).state == "running"
+
+
+async def test_a_release_that_waits_is_not_pruned(platform: FakePlatform) -> None:
+    held = await ask(platform)
+    assert held.plan is not None
+    (request,) = await platform.store.read(lambda v: v.change_requests(open=True))
+    assert await platform.store.read(releases_in_use) == {request.release}
+
+
+async def test_a_change_that_was_rejected_is_not_lost_at_the_next_start(platform: FakePlatform) -> None:
+    held = await ask(platform)
+    await word(platform, BOB, "reject", held.id)
+    assert await note_lost(platform.ports, OWNER) == []
+
+
+async def test_a_call_that_is_broken_off_completes_its_entry(platform: FakePlatform) -> None:
+    async def never() -> None:
+        async with change(platform.ports, ANN, "deploy_service", "web/production", {}):
+            await asyncio.Event().wait()
+
+    call = asyncio.create_task(never())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert platform.ship_log.entries[-1].outcome == "cancelled"
+    assert await platform.ship_log.unfinished() == []
+
+
+async def test_an_environment_that_there_is_not_is_named_as_such(platform: FakePlatform) -> None:
+    with pytest.raises(PlatformError) as refused:
+        await scale_resources(platform.ports, ANN, ScaleRequest(service="web", environment="nope", replicas=2))
+    assert refused.value.code is ErrorCode.NOT_FOUND

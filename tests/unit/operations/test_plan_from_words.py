@@ -14,6 +14,7 @@ from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.flag import Flag, FlagEntry
+from santiago_platform.domain.gates.approval import ApprovalGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.proposal import Completion
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
@@ -161,3 +162,32 @@ async def test_without_words_what_is_missing_is_named(platform: FakePlatform, to
     with pytest.raises(PlatformError, match=f"argument {missing} is missing") as caught:
         await call(platform, tool, **given)
     assert "words" in caught.value.hint
+
+
+async def test_a_confirmation_is_no_approval_though_its_role_could_give_one(platform: FakePlatform) -> None:
+    held = await call(platform, "deploy_service", BOB, request="promote web from staging to production, and hold it")
+    gate = ApprovalGate(type="approval", role=Role.PLATFORM)
+    production = Environment(approvals=ApprovalRule(required=True), gates=(gate,))
+    platform.workspace.current = Settings(environments={"staging": Environment(), "production": production})
+    confirmed = await call(platform, "manage_operation", BOB, action="approve", operation=held["id"])
+    assert confirmed["operations"][0]["phase"] == "approval"
+    assert await platform.store.read(lambda v: v.active_rollouts()) == []
+
+
+async def test_there_is_no_glass_to_break_of_a_plan_that_only_waits_for_who_asked(platform: FakePlatform) -> None:
+    held = await call(platform, "deploy_service", request="promote web from staging to production, and hold it")
+    glass = {"break_glass": True, "reason": "the checkout is down"}
+    with pytest.raises(PlatformError) as refused:
+        await call(platform, "manage_operation", action="approve", operation=held["id"], **glass)
+    assert refused.value.code is ErrorCode.PERMISSION_DENIED
+    assert await platform.store.read(lambda v: v.active_rollouts()) == []
+
+
+async def test_what_stops_the_harm_of_a_flag_waits_for_whoever_said_it_alone(platform: FakePlatform) -> None:
+    flag = Flag.model_validate({"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"})
+    await platform.flags.put("new-checkout", FlagEntry(), FlagEntry(flag=flag))
+    production = Environment(approvals=ApprovalRule(required=True))
+    platform.workspace.current = Settings(environments={"production": production})
+    shown = await call(platform, "configure_flag", request="turn new-checkout off in production")
+    done = await call(platform, "manage_operation", action="approve", operation=shown["changes"][0]["id"])
+    assert done["operations"][0]["state"] == "running"

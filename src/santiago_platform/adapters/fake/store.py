@@ -16,7 +16,7 @@ from ...domain.identity import Role, Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.mailbox import Mail
-from ...domain.operation import Operation
+from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
 from ...ports.store import Snapshot, Step, Transaction
@@ -94,7 +94,7 @@ class _Rows:
             if tenant in (None, o.of_tenant)
             and service in (None, o.service)
             and environment in (None, o.environment)
-            and running in (None, not o.state.finished)
+            and running in (None, o.state is OperationState.RUNNING)
             and unlogged in (None, o.state.finished and not o.logged)
         ]
         return sorted(found, key=lambda o: o.created_at)[::-1][:limit]
@@ -236,7 +236,8 @@ class _Rows:
         self._operations[operation.id] = operation
 
     def prune_operations(self, *, keep: int, limit: int) -> int:
-        ended = self.operations(running=False, unlogged=False, limit=keep + limit)[keep:]
+        old = self.operations(running=False, unlogged=False, limit=keep + limit)[keep:]
+        ended = [o for o in old if o.state.finished]
         for operation in ended:
             del self._operations[operation.id]
             for rollout in [r for r in self._rollouts.values() if r.operation_id == operation.id]:

@@ -15,9 +15,9 @@ class StoredApprovals:
     async def of(self, release: str, environment: str, role: str) -> Approval | None:
         def look(view: Snapshot) -> Approval | None:
             for request in view.change_requests(open=False, release=release, environment=environment):
-                said = request.decision
-                if said is not None and said.approved and (said.role == role or said.break_glass):
-                    return Approval(by=said.by, at=said.at, reason=said.reason)
+                for said in request.approvals:  # broken glass is for its own change alone
+                    if said.approved and said.role == role and not said.break_glass:
+                        return Approval(by=said.by, at=said.at, reason=said.reason)
             return None
 
         return await self._store.read(look)

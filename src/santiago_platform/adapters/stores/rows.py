@@ -23,7 +23,7 @@ from ...domain.identity import Role, Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.mailbox import Mail
-from ...domain.operation import Operation
+from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
 from ...domain.value import Value
@@ -187,7 +187,7 @@ class Rows:
             tenant=operation.of_tenant,
             service=operation.service,
             environment=operation.environment,
-            running=not operation.state.finished,
+            running=operation.state is OperationState.RUNNING,
             unlogged=operation.state.finished and not operation.logged,
             created_at_us=_microseconds(operation.created_at),
             document=_document(operation),

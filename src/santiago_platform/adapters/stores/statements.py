@@ -147,7 +147,8 @@ UNREAD_MAIL = _sql(
 )
 
 SAVE_OPERATION = _upsert(operations, "id")
-_ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged)
+_waiting = select(change_requests.c.id).where(change_requests.c.open)
+_ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged, operations.c.id.not_in(_waiting))
 _oldest_last = _ended.order_by(operations.c.created_at_us.desc(), operations.c.number.desc())
 ENDED_OPERATIONS = f"{_sql(_oldest_last)} LIMIT :limit OFFSET :keep"
 _rollouts = select(rollouts.c.id).where(rollouts.c.operation_id == bindparam("id"))
