@@ -18,19 +18,23 @@ def _says(request: dict[str, Any]) -> dict[str, Any]:
     return {"request": request, "rationale": "A canary harms few.", "risks": ["it may be slower"], "confidence": 0.8}
 
 
-async def test_words_become_a_plan_by_the_command_line_and_by_mcp_and_nothing_is_changed(
+async def test_words_become_a_plan_by_the_command_line_and_by_mcp_that_is_done_once_it_is_confirmed(
     platform: RunningPlatform,
 ) -> None:
     words = "deploy hello HEAD to staging as a canary"
     shown = platform.json("deploy", "--request", words)
-    assert (shown["state"], shown["plan"]["by"], shown["plan"]["cost_usd"]) == ("planned", "builtin", "0")
-    assert shown["plan"]["arguments"] == {
+    advice = shown["plan"]["advice"]
+    assert (shown["state"], shown["phase"]) == ("awaiting", "confirmation")
+    assert (advice["by"], advice["cost_usd"]) == ("builtin", "0")
+    assert advice["arguments"] == {
         "service": "hello",
         "environment": "staging",
         "git_ref": "HEAD",
         "strategy": "canary",
     }
-    assert "in words" not in platform.santiago("deploy", "hello", "-e", "staging", "--request", "HEAD").stdout
+    dry = platform.json("deploy", "hello", "-e", "staging", "--request", "deploy HEAD", "--dry-run")
+    assert (dry["state"], dry["plan"]["advice"]["tool"]) == ("planned", "deploy_service")
+    assert platform.json("reject", shown["id"])["state"] == "rejected"
 
     proposal = {"deploy": {"service": "hello", "environment": "staging", "git_ref": "HEAD", "hold": True}}
     async with ProviderDouble(Wire.CHAT, Reply.TOO_MANY, Reply.DRAFT, draft=_says(proposal)) as double:
@@ -51,7 +55,7 @@ async def test_words_become_a_plan_by_the_command_line_and_by_mcp_and_nothing_is
         )
         async with platform.client() as client:
             answer = await call(client, "deploy_service", {"request": words})
-        plan = answer["plan"]
+        plan = answer["plan"]["advice"]
         assert (plan["by"], plan["tool"]) == (f"second ({MODEL})", "deploy_service")
         assert plan["arguments"] == {**proposal["deploy"]}
         assert len(plan["tried"]) == 1
@@ -66,6 +70,9 @@ async def test_words_become_a_plan_by_the_command_line_and_by_mcp_and_nothing_is
     assert '"outcome":"planned"' in log.replace('": "', '":"')
     assert KEY not in log
     assert platform.json("status")["ship_log"]["entries"] > 0
+    platform.santiago("approve", answer["id"], "--plan", answer["plan"]["hash"])
     async with platform.client() as client:
-        history = await call(client, "manage_operation", {"action": "history"})
-    assert history["operations"] == []
+        told = {"action": "wait", "operation": answer["id"], "timeout_seconds": 60}
+        (done,) = (await call(client, "manage_operation", told))["operations"]
+    assert (done["state"], done["phase"]) == ("running", "holding"), done
+    platform.santiago("promote", "hello", "--env", "staging", "--wait")
