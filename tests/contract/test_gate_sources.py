@@ -16,6 +16,12 @@ from santiago_platform.testing.approvals import ApprovalsContract
 from santiago_platform.testing.error_budget import ErrorBudgetContract
 from santiago_platform.testing.incidents import IncidentsContract
 
+SLO = """\
+apiVersion: openslo/v1
+kind: SLO
+spec: {objectives: [{target: 0.9}, {targetPercent: 99.5}]}
+"""
+
 
 class TestFakeIncidents(IncidentsContract):
     @pytest.fixture
@@ -38,6 +44,7 @@ class TestFakeErrorBudget(ErrorBudgetContract):
     def write_slo(self, error_budget: FakeErrorBudget) -> Callable[[str], None]:
         def write(service: str) -> None:
             error_budget.all[service, "production"] = Budget(remaining_ratio=0.5, met=True)
+            error_budget.targets[service] = 0.995
 
         return write
 
@@ -51,7 +58,7 @@ class TestNoErrorBudget(ErrorBudgetContract):
     def write_slo(self, tmp_path: Path) -> Callable[[str], None]:
         def write(service: str) -> None:
             (tmp_path / "services" / service).mkdir(parents=True)
-            (tmp_path / "services" / service / "slo.yaml").write_text("apiVersion: openslo/v1\n")
+            (tmp_path / "services" / service / "slo.yaml").write_text(SLO)
 
         return write
 

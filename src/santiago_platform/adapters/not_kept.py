@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.gate import Budget, Incident
+from .workspace.slo_target import tightest_target
+from .workspace.text_file import read_within
 
 
 class NoIncidents:
@@ -17,7 +19,7 @@ class NoIncidents:
 
 
 class NoErrorBudget:
-    """Implements ports.error_budget.ErrorBudget: knows whether a service has an SLO, and no more.
+    """Implements ports.error_budget.ErrorBudget: knows whether a service has an SLO, and its target, and no more.
 
     root: of the workspace.
     """
@@ -29,6 +31,11 @@ class NoErrorBudget:
         if (self._root / "services" / service / "slo.yaml").exists():
             raise _unsupported(f"{service} has an SLO, and its error budget is not kept on this platform yet")
         return None
+
+    async def target(self, service: str) -> float | None:
+        path = f"services/{service}/slo.yaml"
+        text = read_within(self._root, path)
+        return None if text is None else tightest_target(text, path)
 
 
 def _unsupported(what: str) -> PlatformError:

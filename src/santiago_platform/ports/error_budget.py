@@ -13,3 +13,7 @@ class ErrorBudget(Protocol):
 
         Raises UNSUPPORTED where it has one and its budget is not kept, UNAVAILABLE where it cannot be asked now.
         """
+
+    async def target(self, service: str) -> float | None:
+        """Of the service's tightest SLO, in (0, 1); None where it has none. Raises INVALID_ARGUMENT where its file
+        cannot be read."""

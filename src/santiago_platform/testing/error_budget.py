@@ -9,10 +9,11 @@ from ..ports.error_budget import ErrorBudget
 
 
 class ErrorBudgetContract:
-    """Subclasses give the fixtures `error_budget`, and `write_slo`, which gives a service an SLO."""
+    """Subclasses give the fixtures `error_budget`, and `write_slo`, which gives a service an SLO of 99.5%."""
 
     async def test_without_an_slo_there_is_no_budget(self, error_budget: ErrorBudget) -> None:
         assert await error_budget.state("plain", "production") is None
+        assert await error_budget.target("plain") is None
 
     async def test_with_an_slo_there_is_a_budget_or_words_why_it_is_not_known(
         self, error_budget: ErrorBudget, write_slo: Callable[[str], None]
@@ -23,3 +24,4 @@ class ErrorBudgetContract:
         except PlatformError as exc:
             known, code = False, exc.code
         assert known or code in (ErrorCode.UNSUPPORTED, ErrorCode.UNAVAILABLE)
+        assert await error_budget.target("web") == 0.995

@@ -61,10 +61,15 @@ class FakeIncidents:
 
 
 class FakeErrorBudget:
-    """Implements ports.error_budget.ErrorBudget. all: by service and environment; an error there is raised."""
+    """Implements ports.error_budget.ErrorBudget. all: by service and environment; an error there is raised. targets:
+    by service."""
 
     def __init__(self) -> None:
         self.all: dict[tuple[str, str], Budget | PlatformError] = {}
+        self.targets: dict[str, float] = {}
+
+    async def target(self, service: str) -> float | None:
+        return self.targets.get(service)
 
     async def state(self, service: str, environment: str) -> Budget | None:
         found = self.all.get((service, environment))
