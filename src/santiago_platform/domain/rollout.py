@@ -48,7 +48,8 @@ class Rollout(Value):
     git_ref: the commit to build when `new` is not known yet. replicas: of the new version.
     old: live when it began; None on a first deploy. runs_jobs: of the new version, and the way back is rehearsed; not
     on the way to a former one.
-    undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time.
+    undo_as: how it ends once the way back is done. moved: traffic has reached the new version at some time, for the
+    first time at moved_at.
     canary: how it goes by steps, None for the other strategies. step: the one that has its weight or gets it next.
     analysis: of the judge, once it has begun. unready_since: since when fewer instances of the canary are ready than
     there should be. lapses: when none was ready, of late. needs_somebody: only a person's word takes the step on.
@@ -78,6 +79,7 @@ class Rollout(Value):
     parts: Annotated[int, Field(ge=1)] = 1
     shifted: Annotated[int, Field(ge=0)] = 0
     moved: bool = False
+    moved_at: datetime | None = None
     ready_timeout_seconds: float = 60.0
     drain_timeout_seconds: float = 30.0
     rollback_window_seconds: float = 600.0
@@ -114,6 +116,12 @@ class Rollout(Value):
     def at_step(self) -> bool:
         """Both versions have traffic, or copies of it, as the step of the canary says."""
         return self.stepwise and self.moved and self.shifted < self.parts
+
+    @property
+    def leaves_live_alone(self) -> bool:
+        """The old version has all its instances and all the traffic, and had them since the beginning."""
+        stops = self.strategy is Strategy.RECREATE and self.phase not in (Phase.RELEASING, Phase.PREPARING)
+        return not self.moved and not stops
 
     @property
     def routed(self) -> bool:

@@ -320,7 +320,7 @@ def _ready(r: Rollout, now: datetime) -> Rollout:
 
 def _shift(r: Rollout, now: datetime) -> Rollout:
     shifted = r.canary.weight(r.step) if r.stepwise and r.canary is not None else r.shifted + 1
-    return _enter(r, Phase.SHIFTING, now, shifted=shifted, moved=True, proof=None)
+    return _enter(r, Phase.SHIFTING, now, shifted=shifted, moved=True, moved_at=r.moved_at or now, proof=None)
 
 
 def _go_back(r: Rollout, reason: str, detail: tuple[str, ...], now: datetime, *, undo_as: Phase) -> Rollout:
@@ -335,8 +335,9 @@ def _end(r: Rollout, phase: Phase, proof: Proof | None, now: datetime) -> Rollou
 def after_jump(r: Rollout, jump: timedelta) -> Rollout:
     """The rollout after the wall clock has jumped: what it has waited is what it had waited before."""
     moved: dict[str, Any] = {"phase_since": r.phase_since + jump, "epoch": r.epoch + 1}
-    if r.unready_since is not None:
-        moved["unready_since"] = r.unready_since + jump
+    for name, at in (("unready_since", r.unready_since), ("moved_at", r.moved_at)):
+        if at is not None:
+            moved[name] = at + jump
     moved["lapses"] = tuple(at + jump for at in r.lapses)
     for name, kept in (("analysis", r.analysis), ("watch", r.watch)):
         if kept is not None:
@@ -348,6 +349,8 @@ def settle(deployment: Deployment, rollout: Rollout, now: datetime) -> Deploymen
     """The deployment after a finished rollout: the new version is live, or the old one, as many as were asked for."""
     if rollout.old is not None:
         deployment = deployment.model_copy(update={"live": rollout.old})
+    if deployment.watch is not None and rollout.moved_at is not None:  # nobody could look while traffic was elsewhere
+        deployment = deployment.model_copy(update={"watch": deployment.watch.after_jump(now - rollout.moved_at)})
     if rollout.new is None or not (rollout.phase is Phase.SUCCEEDED or rollout.stranded):
         return deployment
     warm = rollout.strategy in WARM_STRATEGIES and rollout.rollback_window_seconds > 0 and not rollout.stranded

@@ -105,7 +105,7 @@ class Watch(Value):
         return settled or due_to_store(stored.looked_at, self.looked_at)
 
     def after_jump(self, jump: timedelta) -> Watch:
-        """After the wall clock has jumped: it lasts as long as it would have."""
+        """After the wall clock has jumped, or nobody could look for so long: it lasts as long as it would have."""
         moved = {"began_at": self.began_at + jump, "until": self.until + jump}
         return self.model_copy(update=moved | ({"looked_at": self.looked_at + jump} if self.looked_at else {}))
 

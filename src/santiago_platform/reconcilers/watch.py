@@ -11,9 +11,10 @@ from ..domain.counters import Counters, Delta, buckets, deltas
 from ..domain.deployment import Deployment, Version
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM
+from ..domain.rollout import Rollout
 from ..domain.watch import WATCHED, Watch
 from ..operations.change import change
-from ..operations.rollback_service import start_rollback
+from ..operations.rollback_service import roll_back, start_rollback
 from ..ports import Ports
 from ..ports.store import Transaction
 from .clock_jump import ClockJumps
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 REST_SECONDS = 1.0
 REFERENCE_SECONDS = 3600
+REFUSED_SECONDS = 5.0  # until a rollback that was refused is tried again; twice as long each time
+REFUSED_AT_MOST_SECONDS = 300.0
 Key = tuple[str, str]
+Clocked = tuple[str, str, datetime | None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class WatchObserver:
         """The watch as it was looked at last: the stored one, or one that goes on from it."""
         known = self._newest.get(key, stored)
         return known if (known.version, known.began_at) == (stored.version, stored.began_at) else stored
+
+    def pause(self, key: Key) -> None:
+        """What is counted until the next look is not the version's as it is judged."""
+        self._readings.pop(key, None)
 
     async def look(self, key: Key, stored: Watch, before: Version | None) -> Watch:
         """The watch with what was seen since. before: the version that was replaced."""
@@ -100,6 +108,7 @@ class WatchReconciler:
         self._ports = ports
         self._observer = WatchObserver(ports)
         self._jumps = ClockJumps(ports.clock)
+        self._refused: dict[Clocked, tuple[float, float]] = {}  # when it is tried again, and how long that took
 
     async def run(self) -> None:
         """Passes until it is cancelled; a failed pass is logged and tried again."""
@@ -111,18 +120,25 @@ class WatchReconciler:
             await self._ports.clock.sleep(REST_SECONDS)
 
     async def pass_over(self) -> None:
-        """One look at each version that is watched and in no rollout."""
+        """One look at each version that is watched and has all the traffic, whatever is being built or held beside."""
         found, busy = await self._ports.store.read(
             lambda v: (
                 [d for d in v.deployments() if d.watch],
-                {(r.service, r.environment) for r in v.active_rollouts()},
+                {(r.service, r.environment): r for r in v.active_rollouts()},
             )
         )
-        self._jumps.forget_all_but([_clocked(d) for d in found])
+        known = [_clocked(d) for d in found]
+        self._jumps.forget_all_but(known)
+        self._refused = {key: tried for key, tried in self._refused.items() if key in known}
         for deployment in found:
+            key = (deployment.service, deployment.environment)
             try:
-                if not await self._jumped(deployment) and (deployment.service, deployment.environment) not in busy:
-                    await self._look(deployment)
+                if await self._jumped(deployment):
+                    continue
+                if (active := busy.get(key)) is None or active.leaves_live_alone:
+                    await self._look(deployment, active)
+                else:
+                    self._observer.pause(key)
             except PlatformError as exc:
                 log.warning("%s/%s is not watched now: %s", deployment.service, deployment.environment, exc.message)
             except Exception:
@@ -138,7 +154,7 @@ class WatchReconciler:
         self._jumps.dealt_with(_clocked(deployment))
         return True
 
-    async def _look(self, deployment: Deployment) -> None:
+    async def _look(self, deployment: Deployment, active: Rollout | None) -> None:
         key, watch = (deployment.service, deployment.environment), deployment.watch
         assert watch is not None  # noqa: S101 - the caller has looked
         if deployment.live is None or deployment.live.name != watch.version or self._ports.clock.now() >= watch.until:
@@ -147,8 +163,9 @@ class WatchReconciler:
         after = await self._observer.look(key, watch, deployment.previous)
         if after.worth_storing(watch):
             await self._save(deployment, watch, after)
+            deployment = deployment.model_copy(update={"watch": after})
         if after.failed and deployment.previous is not None:
-            await self._roll_back(deployment, f"{WATCHED}: {after.failed}")
+            await self._try_to_roll_back(deployment, active, f"{WATCHED}: {after.failed}")
 
     async def _save(self, deployment: Deployment, before: Watch, after: Watch | None) -> None:
         """Unless somebody else has changed it meanwhile."""
@@ -160,18 +177,34 @@ class WatchReconciler:
 
         await self._ports.store.write(unit)
 
-    async def _roll_back(self, deployment: Deployment, why: str) -> None:
+    async def _try_to_roll_back(self, deployment: Deployment, active: Rollout | None, why: str) -> None:
+        """Each try is in the ship's log: one that is refused is not made again at once."""
+        key, now = _clocked(deployment), self._ports.clock.monotonic()
+        at, waited = self._refused.get(key, (now, REFUSED_SECONDS / 2))
+        if now < at:
+            return
+        wait = min(2 * waited, REFUSED_AT_MOST_SECONDS)
+        self._refused[key] = (now + wait, wait)
+        await self._roll_back(deployment, active, why)
+
+    async def _roll_back(self, deployment: Deployment, active: Rollout | None, why: str) -> None:
+        """active: the rollout under way, which is aborted; the rollback waits for its end."""
         subject = f"{deployment.service}/{deployment.environment}"
         log.warning("%s is rolled back: %s", subject, why)
         principal = PLATFORM.model_copy(update={"tenant": deployment.tenant})
         async with change(self._ports, principal, "watch.rollback", subject, {"reason": why}) as record:
             where = (deployment.service, deployment.environment)
-            left = deployment.live.name if deployment.live else ""
-            await start_rollback(self._ports, principal, *where, why, record, leaving=left)
+            if active is None:
+                left = deployment.live.name if deployment.live else ""
+                await start_rollback(self._ports, principal, *where, why, record, leaving=left)
+            elif deployment.previous is not None and deployment.watch is not None:
+                before = deployment.previous.name
+                await roll_back(self._ports, principal, *where, record, reason=why, to=before)
+                await self._save(deployment, deployment.watch, None)  # what waits is stored: it need not be asked again
         self._ports.activation.activate()
 
 
-def _clocked(deployment: Deployment) -> tuple[str, str, datetime | None]:
+def _clocked(deployment: Deployment) -> Clocked:
     """What a jump of the clock is dealt with once for: a watch, and not the next one of the service."""
     began_at = deployment.watch.began_at if deployment.watch else None
     return deployment.service, deployment.environment, began_at

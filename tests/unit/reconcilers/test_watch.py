@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.canary import Canary, Step
 from santiago_platform.domain.counters import Samples
 from santiago_platform.domain.deployment import Deployment
-from santiago_platform.domain.errors import PlatformError
+from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.job import Job, When
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
+from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
+from santiago_platform.reconcilers import watch as watch_loop
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.reconcilers.watch import WatchReconciler
 
@@ -51,6 +54,10 @@ class Watched:
         found = await self.platform.store.read(lambda v: v.deployment("web", "production"))
         assert found is not None
         return found
+
+    def tries(self) -> int:
+        entries = self.platform.ship_log.entries
+        return sum(e.action == "watch.rollback" and e.kind is EntryKind.OPENED for e in entries)
 
     async def remember(self, version: str, errors: int = 1) -> None:
         """Stable's hour before: an error in some of its buckets."""
@@ -167,7 +174,7 @@ async def test_what_somebody_else_rolled_back_meanwhile_is_left_alone() -> None:
     await manage_operation(watched.platform.ports, ANN, OperationCommand(action="rollback", **WHERE))
     await watched.passes(20, watch=False)
     with pytest.raises(PlatformError, match="is not live in web/production any more"):
-        await watched.watches._roll_back(stale, "it looked bad")
+        await watched.watches._roll_back(stale, None, "it looked bad")
     assert (await watched.deployment()).live == old.live
 
 
@@ -287,3 +294,61 @@ async def test_without_any_history_restarts_are_watched_all_the_same() -> None:
     watched.platform.compute.restarts[new.live.name] = 3
     await watched.passes(20)
     assert (await watched.deployment()).live == old.live
+
+
+async def test_a_version_that_turns_out_worse_is_taken_back_though_another_one_is_held_beside_it() -> None:
+    watched = Watched()
+    old = await watched.deploy("v1")
+    assert old.live is not None
+    await watched.remember(old.live.name)
+    bad = await watched.deploy("v2")
+    assert bad.live is not None
+    await watched.deploy("v3", hold=True)
+    held = (await watched.platform.store.read(lambda v: v.operations(limit=1)))[0]
+    watched.failing = {bad.live.name: 0.5}
+    await watched.passes(200)
+    after = await watched.deployment()
+    assert (after.live, after.watch) == (old.live, None)
+    newest, aborted = await watched.platform.store.read(lambda v: v.operations(limit=2))
+    assert (newest.kind, newest.principal.name) == ("rollback_service", "platform")
+    assert newest.reason.startswith("watched after it took over: ")
+    assert (aborted.id, aborted.state) == (held.id, OperationState.ROLLED_BACK)
+    assert aborted.reason.startswith("aborted by platform: watched after it took over: ")
+    assert watched.tries() == 1
+
+
+async def test_the_time_that_a_canary_had_traffic_is_not_taken_from_the_watch() -> None:
+    watched = Watched()
+    await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    assert new.watch is not None
+    steps = (Step(weight=10, pause_seconds=3600),)
+    settings = watched.platform.workspace.current
+    production = settings.environments["production"]
+    defaults = production.defaults.model_copy(update={"canary": Canary(steps=steps)})
+    environments = {"production": production.model_copy(update={"defaults": defaults})}
+    watched.platform.workspace.current = settings.model_copy(update={"environments": environments})
+    await watched.deploy("v3", strategy=Strategy.CANARY)
+    await watched.passes(1400)
+    await manage_operation(watched.platform.ports, ANN, OperationCommand(action="abort", **WHERE))
+    await watched.passes(20)
+    after = await watched.deployment()
+    assert after.live == new.live
+    assert after.watch is not None
+    assert 690 < (after.watch.until - new.watch.until).total_seconds() < 720
+
+
+async def test_a_rollback_that_is_refused_is_not_asked_for_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    await watched.deploy("v1")
+    new = await watched.deploy("v2")
+    assert new.live is not None
+
+    async def refused(*_: Any, **__: Any) -> None:
+        raise PlatformError(ErrorCode.RESOURCE_EXHAUSTED, "the disk is nearly full", "make room")
+
+    monkeypatch.setattr(watch_loop, "start_rollback", refused)
+    await watched.passes(3)
+    watched.platform.compute.restarts[new.live.name] = 3
+    await watched.passes(100, seconds=1.0)
+    assert watched.tries() == 5, "at once, and after 5, 15, 35 and 75 s"
