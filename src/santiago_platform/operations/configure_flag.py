@@ -253,7 +253,7 @@ def _check(key: str, file: FlagFile, after: FlagEntry) -> None:
 async def _earlier(ports: Ports, asked: FlagChange, now: FlagEntry) -> FlagEntry:
     """What the flag was before a change of it. A change that somebody has changed since is not undone in silence."""
     found = await ports.store.read(lambda view: flag_operations(view, asked.flag, 50))
-    chosen = next((o for o in found if asked.operation in (None, o.id) and o.state.finished), None)
+    chosen = next((o for o in found if asked.operation in (None, o.id) and _written(o)), None)
     if chosen is None:
         what = f"operation {asked.operation} is no change" if asked.operation else "there is no change"
         raise PlatformError(ErrorCode.NOT_FOUND, f"{what} of the flag {asked.flag}", "action history lists them")
@@ -264,6 +264,12 @@ async def _earlier(ports: Ports, asked: FlagChange, now: FlagEntry) -> FlagEntry
             "action history shows each change with before and after; set makes it as you want it",
         )
     return FlagEntry.model_validate(chosen.request["before"])
+
+
+def _written(operation: Operation) -> bool:
+    """Whether it has changed the flag: not one that was turned down, or refused before it was written."""
+    done = operation.state in (OperationState.SUCCEEDED, OperationState.UNVERIFIED)
+    return done or (operation.state is OperationState.FAILED and operation.proof is not None)
 
 
 def flag_operations(view: Snapshot, flag: str | None, limit: int) -> list[Operation]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.flag import FlagEntry
 from santiago_platform.domain.identity import Principal, Role
@@ -48,6 +49,13 @@ class Running:
 @pytest.fixture
 def running() -> Running:
     return Running()
+
+
+ASKED = ApprovalRule(required=True)
+
+
+async def unwritable(*_: Any) -> None:
+    raise PlatformError(ErrorCode.FAILED_PRECONDITION, "flags.json cannot be written", "make it writable")
 
 
 async def refused(change: Any) -> PlatformError:
@@ -110,6 +118,27 @@ async def test_an_operation_is_rolled_back_like_any_other(running: Running) -> N
         await running.loop.pass_over()
         await asyncio.sleep(0)
     assert (await call).operations[0].state == "succeeded"
+    assert (await running.listed()).flags[0].serves == "off=false"
+
+
+@pytest.mark.parametrize("how", ["turned down", "never written"])
+async def test_a_change_that_did_not_happen_is_not_what_a_rollback_undoes(running: Running, how: str) -> None:
+    await running.change("set")
+    await running.change("set", percent=50)
+    running.platform.clock.advance(1)
+    if how == "turned down":
+        settings = running.platform.workspace.current
+        strict = {n: e.model_copy(update={"approvals": ASKED}) for n, e in settings.environments.items()}
+        running.platform.workspace.current = settings.model_copy(update={"environments": strict})
+        held = await running.change("set", percent=100)
+        await manage_operation(running.platform.ports, OWNER, OperationCommand(action="reject", operation=held.id))
+        running.platform.workspace.current = settings
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running.platform.flags, "put", unwritable)
+            assert (await running.change("set", percent=100)).state is OperationState.FAILED
+    running.platform.clock.advance(1)
+    assert (await running.change("rollback")).state is OperationState.SUCCEEDED
     assert (await running.listed()).flags[0].serves == "off=false"
 
 
