@@ -187,14 +187,15 @@ def step_progress(
     approved: bool,
     synthetic: bool = False,
 ) -> Progress:
-    """since: when the step got its weight. approved: somebody promoted it, which stands for whatever it waits for.
-    synthetic: the platform makes requests itself: it has twice the time."""
+    """since: when the step got its weight, or, with synthetic, when the platform began to make requests itself: from
+    then it has as long again, and its pause is over. approved: somebody promoted it, which stands for whatever it
+    waits for."""
     if approved:
         return Progress(done=True)
     asked = canary.steps[step]
     waits: list[str] = []
     left = (since + timedelta(seconds=asked.pause_seconds) - now).total_seconds()
-    if left > 0:
+    if left > 0 and not synthetic:
         waits.append(f"{math.ceil(left)} s of its pause")
     seen = analysis.judge.counted[0].at_weight.canary_requests if analysis else 0
     if seen < asked.requests:
@@ -209,7 +210,7 @@ def step_progress(
     if asked.approval:
         waits.append(_APPROVAL)
     limit = timedelta(seconds=max(canary.max_wait_seconds, asked.pause_seconds))
-    late = bool(waits) and now - since > (2 * limit if synthetic else limit)
+    late = bool(waits) and now - since > limit
     return Progress(
         done=not waits,
         waits_for="; ".join(waits),

@@ -131,7 +131,7 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
             return _shift(r.model_copy(update={"rehearsal": Rehearsal(at=now, healthy=seen.old.healthy)}), now)
         case Phase.SHIFTING if r.at_step:  # the judge must not count what was only said to be so
             if seen.weights == weights_of(r) and seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
-                analysis = r.analysis and r.analysis.at_new_weight()
+                analysis = r.analysis if r.synthetic else r.analysis and r.analysis.at_new_weight()
                 return _enter(r, Phase.ANALYSING, now, analysis=analysis, proof=seen.proof)
         case Phase.SHIFTING if seen.weights == weights_of(r):
             if r.shifted >= r.parts:
@@ -174,7 +174,7 @@ def _analysed(stored: Rollout, r: Rollout, seen: Seen, messages: tuple[Message, 
     if now > r.deadline:
         return _go_back(r, *_late(r, seen), now, undo_as=Phase.ROLLED_BACK)
     if step.late and r.canary.otherwise is Otherwise.SYNTHETIC and not r.synthetic:
-        return r.model_copy(update={"synthetic": True, "proof": None, "reason": "", "epoch": r.epoch + 1})
+        return _enter(r, Phase.SHIFTING, now, synthetic=True, proof=None, reason="")  # its rules are proven first
     if step.late and r.canary.otherwise is Otherwise.ABORT:
         why = f"not decided within {r.canary.max_wait_seconds:g} s: {step.waits_for}"
         return _go_back(r, why, (), now, undo_as=Phase.ROLLED_BACK)

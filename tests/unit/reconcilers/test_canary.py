@@ -443,6 +443,27 @@ async def test_where_too_few_ask_the_platform_asks_both_versions_itself(good: bo
     assert len(run.platform.visitor.asked) == count, "it ends with the rollout"
 
 
+async def test_what_was_counted_at_a_step_still_counts_when_the_platform_asks_too() -> None:
+    steps = (Step(weight=10, pause_seconds=2, requests=10_000_000),)
+    run = Run(platform_with(steps=steps, max_wait_seconds=20, otherwise=Otherwise.SYNTHETIC))
+    await run.begin()
+    for _ in range(200):
+        await run.passes(1)
+        if (before := await run.rollout()).synthetic:
+            break
+    assert before.analysis is not None
+    held = await run.until(Phase.ANALYSING)
+    await run.passes(20)
+    held = await run.rollout()
+    assert held.proof is not None
+    assert held.analysis is not None
+    counts = [a.judge.counted[0].at_weight.canary_requests for a in (before.analysis, held.analysis)]
+    assert 0 < counts[0] <= counts[1]
+    assert "of its pause" not in held.reason
+    await run.passes(100)
+    assert (await run.rollout()).needs_somebody
+
+
 async def test_a_promotion_out_of_hold_is_not_taken_for_one_of_the_first_step() -> None:
     run = Run(platform_with(steps=(Step(weight=10, pause_seconds=600),)))
     await run.begin(hold=True)
