@@ -129,7 +129,7 @@ def _onward(r: Rollout, seen: Seen, messages: tuple[Message, ...], now: datetime
             if not r.rehearsed:
                 return _enter(r, Phase.REHEARSING, now, rehearsed=True)
             return _shift(r.model_copy(update={"rehearsal": Rehearsal(at=now, healthy=seen.old.healthy)}), now)
-        case Phase.SHIFTING if r.at_step:  # the judge must not count what was only said to be so
+        case Phase.SHIFTING if r.at_step:  # only what comes after the proof may speak for the canary
             if seen.weights == weights_of(r) and seen.proof is not None and seen.proof.verdict is Verdict.MATCH:
                 analysis = r.analysis if r.synthetic else r.analysis and r.analysis.at_new_weight()
                 return _enter(r, Phase.ANALYSING, now, analysis=analysis, proof=seen.proof)
