@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from .judge import Direction, Judge, Judgement, Verdict
+from .judge import Direction, Judge, Verdict
 from .route import MATCHES_AT_MOST, CookieName, CookieValue, HeaderName, HeaderValue, Match, Mirror, Unreserved
 from .value import Value
 
@@ -200,13 +200,11 @@ def step_progress(
     seen = analysis.judge.counted[0].at_weight.canary_requests if analysis else 0
     if seen < asked.requests:
         waits.append(f"{asked.requests - seen:,} more requests of the canary")
-    judgement: Judgement | None = None
-    if asked.analysis:
-        judgement = analysis.judge.judgement() if analysis else None
-        if judgement is None:
-            waits.append("the first look of the judge")
-        elif judgement.verdict is not Verdict.PASS:
-            waits.append(judgement.reason)
+    judgement = analysis.judge.judgement() if analysis and asked.analysis else None
+    if analysis is None:  # no step goes on unjudged
+        waits.append("the history of the version before")
+    elif judgement is not None and judgement.verdict is not Verdict.PASS:
+        waits.append(judgement.reason)
     if asked.approval:
         waits.append(_APPROVAL)
     limit = timedelta(seconds=max(canary.max_wait_seconds, asked.pause_seconds))

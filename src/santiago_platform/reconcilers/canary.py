@@ -16,7 +16,7 @@ from ..domain.judge import Compared, Counted, Judge
 from ..domain.rollout import Rollout
 from ..domain.sequential_test import AbortTest, Bucket, PromotionTest
 from ..ports import Ports
-from .preflight import preflight
+from .preflight import Known, preflight
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,19 @@ class CanaryObserver:
         self._readings: dict[str, _Reading] = {}
         self._newest: dict[str, tuple[int, Analysis]] = {}  # by rollout, with the epoch of the row that it goes on from
         self._compared: dict[str, float] = {}
+        self._preflights: dict[str, asyncio.Task[Known]] = {}
+
+    async def end(self) -> None:
+        """Ends what goes on beside the passes."""
+        tasks = list(self._preflights.values())
+        self._preflights.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def forget(self, rollout_id: str) -> None:
+        if task := self._preflights.pop(rollout_id, None):
+            task.cancel()
         self._readings.pop(rollout_id, None)
         self._newest.pop(rollout_id, None)
         self._compared.pop(rollout_id, None)
@@ -57,9 +68,22 @@ class CanaryObserver:
         epoch, analysis = self._newest.get(rollout.id, (-1, None))
         return analysis if epoch == rollout.epoch else rollout.analysis
 
-    async def look(self, rollout: Rollout) -> Analysis:
-        """The analysis with what has been counted since."""
-        analysis = self.newest(rollout) or await self._begin(rollout)
+    def prepare(self, rollout: Rollout) -> None:
+        """Begins to read the history of stable, beside the passes: it may take long, and while a canary has traffic
+        each pass may be the one that takes it back. After a restart it is read again."""
+        if rollout.id not in self._preflights and self.newest(rollout) is None:
+            reading = preflight(self._ports, rollout, rollout.canary or Canary())
+            self._preflights[rollout.id] = asyncio.create_task(reading, name=f"preflight of {rollout.id}")
+
+    async def look(self, rollout: Rollout) -> Analysis | None:
+        """The analysis with what has been counted since; None before stable's history is known."""
+        analysis = self.newest(rollout)
+        if analysis is None:
+            self.prepare(rollout)
+            read = self._preflights[rollout.id]
+            if not read.done():
+                return None
+            analysis = self._begin(rollout, read.result())
         counted = await self._counted(rollout, analysis)
         if counted is not None:
             now = self._ports.clock.now()
@@ -82,12 +106,11 @@ class CanaryObserver:
             return None
         return deltas(last.counters, counters)
 
-    async def _begin(self, rollout: Rollout) -> Analysis:
+    def _begin(self, rollout: Rollout, known: Known) -> Analysis:
         """What is settled before the canary is looked at, from the history of stable alone."""
         canary = rollout.canary or Canary()
         pauses = sum(step.pause_seconds for step in canary.steps)
         horizon = max(HORIZON_MINUTES, math.ceil(pauses / 60))
-        known = await preflight(self._ports, rollout, canary)
         names = [ERRORS, ABANDONED, *([slower_than(known.slow_seconds)] if known.slow_seconds is not None else [])]
         counted = tuple(
             Counted(

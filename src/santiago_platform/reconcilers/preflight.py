@@ -40,13 +40,15 @@ async def preflight(ports: Ports, rollout: Rollout, canary: Canary) -> Known:
     spread, slow = 5.0, None
     where = f"{rollout.service}/{rollout.environment}"
     try:
-        slow = await _latency_edge(ports, rollout) if canary.latency else None
         async with asyncio.timeout(LONGEST_SECONDS):
+            slow = await _latency_edge(ports, rollout) if canary.latency else None
             history, spread = await _history(ports, rollout, canary.bucket_seconds)
     except (PlatformError, TimeoutError) as exc:
         log.warning("%s: not all of stable's history can be read: %s", where, exc)
     shortest = ports.metrics.shortest_bucket_seconds
-    choice = await asyncio.to_thread(choose_bucket, history, shortest_seconds=shortest)
+    choice = choose_bucket({}, shortest_seconds=shortest)
+    if history:
+        choice = await asyncio.to_thread(choose_bucket, history, shortest_seconds=shortest)
     if canary.bucket_seconds is not None:
         choice = BucketChoice(seconds=canary.bucket_seconds, may_abort=True, reason="as santiago.yaml says")
     edge = "latency is not judged" if slow is None else f"slower than {1000 * slow:g} ms counts as slow"

@@ -104,6 +104,7 @@ class RolloutReconciler:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._synthetic.end()
+            await self._canary.end()
 
     async def _wake(self) -> None:
         """Those that have a rollout: nothing else changes what is desired."""
@@ -235,8 +236,10 @@ class RolloutReconciler:
         )
         if rollout.phase is Phase.RELEASING:
             return seen.model_copy(update=self._release(rollout))
-        if rollout.stepwise and rollout.moved and not rollout.phase.going_back:
-            seen = seen.model_copy(update={"analysis": await self._canary.look(rollout)})
+        if rollout.stepwise and not rollout.phase.going_back:
+            self._canary.prepare(rollout)
+            if rollout.moved:
+                seen = seen.model_copy(update={"analysis": await self._canary.look(rollout)})
         if rollout.phase is Phase.FINISHING and rollout.watch is not None:
             key = (rollout.service, rollout.environment)
             return seen.model_copy(update={"watch": await self._watch.look(key, rollout.watch, rollout.old)})

@@ -621,3 +621,47 @@ async def test_a_jump_of_the_clock_leaves_the_version_before_warm_for_as_long_as
     run.platform.clock.advance(600)
     await run.passes(8)
     assert {s.instance.template.version for s in await run.platform.compute.list()} == {name(ended.new)}
+
+
+@pytest.mark.parametrize("event", ["abort", "restarts", "in time"])
+async def test_a_history_that_is_slow_to_read_keeps_nobody_from_taking_a_canary_back(event: str) -> None:
+    run = Run(platform_with(steps=(Step(weight=10),)))
+    read, asked = asyncio.Event(), 0
+
+    async def slow(*_: Any, **__: Any) -> tuple[()]:
+        nonlocal asked
+        asked += 1
+        await read.wait()
+        return ()
+
+    run.platform.metrics.history = slow  # type: ignore[method-assign]
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    await run.passes(4)
+    rollout = await run.rollout()
+    assert (asked, rollout.phase, rollout.analysis) == (1, Phase.ANALYSING, None)
+    assert "waits for the history of the version before" in rollout.reason
+    if event == "abort":
+        await run.tell("abort")
+    elif event == "restarts":
+        run.platform.compute.restarts[name(rollout.new)] = 3
+    else:
+        read.set()
+    ended = await run.ended(passes=20)
+    assert ended.phase is (Phase.SUCCEEDED if event == "in time" else Phase.ROLLED_BACK)
+    await run.loop._canary.end()
+
+
+async def test_the_history_of_stable_is_read_before_traffic_moves() -> None:
+    run = Run(platform_with())
+    shares: list[int] = []
+    read = run.platform.metrics.history
+
+    async def history(*where: Any, **span: Any) -> Any:
+        shares.append(len(run.weights))
+        return await read(*where, **span)
+
+    run.platform.metrics.history = history  # type: ignore[method-assign]
+    await run.begin()
+    assert (await run.ended()).analysis is not None
+    assert shares == [1], "as many versions have traffic"
