@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .plan import Plan, exactly
 from .rollout import Rollout
 from .strategy import Strategy
 from .way_back import way_back
+from .workload import Template
 
 
 def plan_of_rollout(rollout: Rollout, commit: str | None = None, *, fixes: str = "") -> Plan:
@@ -24,7 +25,7 @@ def plan_of_rollout(rollout: Rollout, commit: str | None = None, *, fixes: str =
     else:
         changes.append(f"release {new.template.release}" + (f", commit {commit}" if commit else ""))
         if old is not None:
-            changes += _variables(dict(old.template.variables), dict(new.template.variables))
+            changes += _configuration(old.template, new.template)
         changes.append(_by_strategy(rollout))
         changes += [f"job {job.name} ({job.when})" for job in new.jobs if rollout.runs_jobs]
     if fixes:
@@ -63,11 +64,30 @@ def _by_strategy(rollout: Rollout) -> str:
     return "by canary: " + ", ".join(f"{step.weight}%" for step in rollout.canary.steps) + ", judged"
 
 
-def _variables(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Names alone: a value may be what nobody else should read."""
-    words = [("added", new.keys() - old.keys()), ("removed", old.keys() - new.keys())]
-    words.append(("changed", {name for name in old.keys() & new.keys() if old[name] != new[name]}))
-    return [f"variables {word}: {', '.join(sorted(names))}" for word, names in words if names]
+_SAID = frozenset({"service", "environment", "tenant", "release", "variables", "secrets"})  # in words of their own
+_WORDS = {"beside": "further containers", "stop_grace_seconds": "stop grace"}
+
+
+def _configuration(old: Template, new: Template) -> list[str]:
+    """Names alone, and of secrets their versions: a value may be what nobody else should read."""
+    words = _differences("variables", dict(old.variables), dict(new.variables))
+    before = {c.name: dict(c.variables) for c in old.beside}
+    for container in new.beside:
+        what = f"variables of {container.name}"
+        words += _differences(what, before.get(container.name, {}), dict(container.variables))
+    was, now = ({"/".join(filter(None, (s.service, s.name))): s.version for s in t.secrets} for t in (old, new))
+    words += _differences("secrets", was, now, lambda name: f"{name} {was[name]} -> {now[name]}")
+    others = [name for name in Template.model_fields if name not in _SAID and getattr(old, name) != getattr(new, name)]
+    return words + ([f"changed too: {', '.join(_WORDS.get(name, name) for name in others)}"] if others else [])
+
+
+def _differences(
+    what: str, old: Mapping[str, object], new: Mapping[str, object], shown: Callable[[str], str] = str
+) -> list[str]:
+    """shown: how one that changed is named."""
+    changed = [shown(name) for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    words = [("added", sorted(new.keys() - old.keys())), ("removed", sorted(old.keys() - new.keys()))]
+    return [f"{what} {word}: {', '.join(names)}" for word, names in (*words, ("changed", changed)) if names]
 
 
 def plan_of_flag(flag: str, environment: str | None, before: Mapping[str, Any], asked: Mapping[str, Any]) -> Plan:
