@@ -16,13 +16,12 @@ from ..domain.judge import Compared, Counted, Judge
 from ..domain.rollout import Rollout
 from ..domain.sequential_test import AbortTest, Bucket, PromotionTest
 from ..ports import Ports
-from .preflight import Known, preflight
+from .preflight import MARGIN_RATIO, Known, preflight
 
 log = logging.getLogger(__name__)
 
 ERRORS = "errors"
 ABANDONED = "given up by their clients"
-MARGIN_RATIO = 0.005  # half of what an objective of 99% leaves: without one of its own
 HORIZON_MINUTES = 60
 COMPARED_SECONDS = 15.0  # values of the same scrape are no further evidence
 QUERIES_SECONDS = 2.0
@@ -117,7 +116,10 @@ class CanaryObserver:
                 name=name,
                 may_abort=known.bucket.may_abort,
                 abort=AbortTest(horizon_minutes=horizon),
-                promotion=PromotionTest(margin_ratio=MARGIN_RATIO, dispersion=known.dispersion),
+                promotion=PromotionTest(
+                    margin_ratio=known.margin_ratio if name in (ERRORS, ABANDONED) else MARGIN_RATIO,
+                    dispersion=known.dispersion,
+                ),
             )
             for name in names
         )

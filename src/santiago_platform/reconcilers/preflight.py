@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 WINDOWS = 24
 WINDOW_SECONDS = WINDOW_MINUTES * 60
+MARGIN_RATIO = 0.005  # half of what an objective of 99% leaves: without one of its own
 LONGEST_SECONDS = 20.0  # history that takes longer to read is history that is not there
 
 History = dict[int, list[list[Bucket]]]
@@ -26,12 +27,14 @@ History = dict[int, list[list[Bucket]]]
 
 @dataclass(frozen=True)
 class Known:
-    """notes: in words, for who reads the plan."""
+    """margin_ratio: errors per request that are accepted beyond those of stable. notes: in words, for who reads the
+    plan."""
 
     bucket: BucketChoice
     dispersion: float
     slow_seconds: float | None
     notes: tuple[str, ...]
+    margin_ratio: float = MARGIN_RATIO
 
 
 async def preflight(ports: Ports, rollout: Rollout, canary: Canary) -> Known:
@@ -52,7 +55,18 @@ async def preflight(ports: Ports, rollout: Rollout, canary: Canary) -> Known:
     if canary.bucket_seconds is not None:
         choice = BucketChoice(seconds=canary.bucket_seconds, may_abort=True, reason="as santiago.yaml says")
     edge = "latency is not judged" if slow is None else f"slower than {1000 * slow:g} ms counts as slow"
-    return Known(choice, spread, slow, (f"buckets of {choice.seconds} s: {choice.reason}", edge))
+    notes = (f"buckets of {choice.seconds} s: {choice.reason}", edge)
+    return Known(choice, spread, slow, notes, await _margin(ports, rollout))
+
+
+async def _margin(ports: Ports, rollout: Rollout) -> float:
+    """Half of what the tightest objective of the service leaves for errors."""
+    try:
+        target = await ports.error_budget.target(rollout.service)
+    except PlatformError as exc:
+        log.warning("%s/%s: judged as without an SLO: %s", rollout.service, rollout.environment, exc.message)
+        return MARGIN_RATIO
+    return MARGIN_RATIO if target is None else (1 - target) / 2
 
 
 async def _history(ports: Ports, rollout: Rollout, fixed_seconds: int | None) -> tuple[History, float]:

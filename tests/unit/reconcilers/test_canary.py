@@ -665,3 +665,19 @@ async def test_the_history_of_stable_is_read_before_traffic_moves() -> None:
     await run.begin()
     assert (await run.ended()).analysis is not None
     assert shares == [1], "as many versions have traffic"
+
+
+@pytest.mark.parametrize(("target", "margin"), [(None, 0.005), (0.999, 0.0005), (0.9, 0.05)])
+async def test_the_judge_accepts_half_of_what_the_tightest_objective_leaves(
+    target: float | None, margin: float
+) -> None:
+    run = Run(platform_with(steps=TWO_STEPS))
+    if target is not None:
+        run.platform.error_budget.targets["web"] = target
+    await run.begin()
+    await run.until(Phase.ANALYSING)
+    await run.passes(4)
+    analysis = (await run.rollout()).analysis
+    assert analysis is not None
+    margins = {c.name: c.promotion.margin_ratio for c in analysis.judge.counted}
+    assert margins["errors"] == pytest.approx(margin)
