@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime
 
 from .phase import Phase
 from .rollout import Rollout
 from .strategy import WARM_STRATEGIES, Strategy
 
 
-def way_back(r: Rollout) -> str:
-    """What a plan and an operation say of it; empty where there is nothing to go back from."""
+def way_back(r: Rollout, warm_until: datetime | None = None) -> str:
+    """What a plan and an operation say of it; empty where there is nothing to go back from.
+
+    warm_until: of the deployment that it has made. The words hold before and after it."""
     if r.old is None:
         return "none: nothing was live before"
     if r.unchanged or r.stranded or (r.phase.finished and r.phase is not Phase.SUCCEEDED):
         return ""
-    return f"to version {r.old.name}, {_speed(r)}; {_trial(r)}"
+    return f"to version {r.old.name}, {_speed(r, warm_until)}; {_trial(r)}"
 
 
-def _speed(r: Rollout) -> str:
+def _speed(r: Rollout, warm_until: datetime | None) -> str:
     warm = r.strategy in WARM_STRATEGIES and r.rollback_window_seconds > 0
     if r.phase is Phase.SUCCEEDED:
-        until = r.phase_since + timedelta(seconds=r.rollback_window_seconds)
-        return f"kept warm until {until:%Y-%m-%d %H:%M:%S}Z" if warm else "which is started first"
+        until = f"{warm_until:%Y-%m-%d %H:%M:%S}Z" if warm_until else ""
+        return f"kept warm until {until}, and started first after that" if until else "which is started first"
     if r.strategy is Strategy.RECREATE:
         return "which is stopped before the new one starts"
     if r.strategy is Strategy.ROLLING:

@@ -66,7 +66,8 @@ def view(snapshot: Snapshot, operation: Operation) -> OperationView:
     deployment = snapshot.deployment(operation.service, operation.environment)
     pair = (deployment.previous, deployment.live) if deployment else (None, None)
     still = all(a and b and a.name == b.name for a, b in zip(pair, (rollout.old, rollout.new), strict=True))
-    return shown if still else shown.model_copy(update={"way_back": ""})
+    warm_until = deployment.warm_until if deployment else None
+    return shown.model_copy(update={"way_back": way_back(rollout, warm_until) if still else ""})
 
 
 _PLANNED = (OperationState.AWAITING, OperationState.REJECTED, OperationState.VOID)

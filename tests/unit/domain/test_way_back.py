@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -38,14 +39,18 @@ DONE = {"phase": Phase.SUCCEEDED, "moved": True, "rehearsal": Rehearsal(at=START
         ({"new": version("sha256:" + "c" * 64)}, "not rehearsed: without ports there is no route"),
         ({"runs_jobs": False}, "not rehearsed: it is a way back itself"),
         ({"moved": True}, "; not rehearsed"),
-        (DONE, "kept warm until 2026-01-01 00:10:00Z; rehearsed at 2026-01-01 00:00:00Z, when 1 of 2 of its"),
-        ({**DONE, "strategy": Strategy.ROLLING}, "which is started first; rehearsed at"),
+        (DONE, "which is started first; rehearsed at 2026-01-01 00:00:00Z, when 1 of 2 of its"),
     ],
 )
 def test_the_way_back_in_words(fields: dict[str, Any], words: str) -> None:
     said = way_back(rollout(**{"old": OLD, "new": NEW, "runs_jobs": True, **fields}))
     assert words in said
     assert said.startswith("none" if "old" in fields else f"to version {OLD.name}, ")
+
+
+def test_how_long_the_version_before_is_kept_warm_is_what_the_deployment_says() -> None:
+    said = way_back(rollout(old=OLD, new=NEW, runs_jobs=True, **DONE), START + timedelta(seconds=900))
+    assert f"to version {OLD.name}, kept warm until 2026-01-01 00:15:00Z, and started first after that; " in said
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,10 @@ async def test_the_plan_and_the_operation_say_the_way_back(platform: FakePlatfor
         "it is rehearsed, and proven, before any traffic moves"
     )
     second = await deploy(platform, "v2")
-    assert second.way_back.startswith(f"to version {first.version}, kept warm until 2026-")
+    warm_until = (await deployment(platform)).warm_until
+    assert second.way_back.startswith(
+        f"to version {first.version}, kept warm until {warm_until:%Y-%m-%d %H:%M:%S}Z, and"
+    )
     assert "rehearsed at 2026-" in second.way_back
     assert second.way_back.endswith("when 2 of 2 of its instances were healthy")
     assert (await back(platform)).way_back.endswith("not rehearsed: it is a way back itself")
