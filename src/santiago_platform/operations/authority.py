@@ -6,7 +6,7 @@ from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.oauth import PREFIX, SCOPES
-from ..domain.policy import Decision, Question, Target, Verdict, is_granted
+from ..domain.policy import READ_ACTIONS, Decision, Question, Target, Verdict, is_granted
 from ..domain.session import alone
 from ..ports import Ports
 from .tenancy import is_own, of_all_tenants
@@ -49,6 +49,15 @@ def authorise(
         raise needs_approval(asked, decision)
     require_tenant(principal, settings, principal.tenant if principal.tenant in settings.tenant_names else "")
     return decision
+
+
+def is_shown(
+    ports: Ports, principal: Principal, action: str, settings: Settings, service: str, environment: str
+) -> bool:
+    """Whether what was found may be shown. Who asks without names is asked about again with those of what it finds:
+    no rule about a service or an environment is evaded by leaving its name out."""
+    asked = question(principal, action, settings, service=service or None, environment=environment)
+    return ports.policy.decide(asked).verdict is Verdict.ALLOW
 
 
 def question(
@@ -95,9 +104,15 @@ def _denied(asked: Question, decision: Decision) -> PlatformError:
     return PlatformError(
         ErrorCode.PERMISSION_DENIED,
         f"role {asked.principal.role} may not {asked.action}{_of(asked) if decision.rules else ''}{because}",
-        "ask a principal whose role may, or the owner for a token with another role "
+        ("name the environment that you mean, or " if _is_read_of_all(asked) else "")
+        + "ask a principal whose role may, or the owner for a token with another role "
         "(`santiago token issue --role ROLE`)",
     )
+
+
+def _is_read_of_all(asked: Question) -> bool:
+    target = asked.target
+    return asked.action in READ_ACTIONS and target.kind is not None and not target.environment
 
 
 def _of(asked: Question) -> str:

@@ -13,7 +13,7 @@ from ..domain.value import Value
 from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
-from .authority import authorise
+from .authority import ALL, authorise, is_shown
 from .change import change
 from .tenancy import is_own, require_service
 
@@ -70,7 +70,7 @@ class RunJobRequest(Value):
 async def read_jobs(ports: Ports, principal: Principal, query: JobsQuery) -> JobsAnswer:
     """Raises PlatformError: NOT_FOUND for an unknown service, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    authorise(ports, principal, "read_jobs", settings, service=query.service, environment=query.environment)
+    authorise(ports, principal, "read_jobs", settings, service=query.service, environment=query.environment or ALL)
     if query.service is not None:
         await require_service(ports, principal, settings, query.service)
     now = ports.clock.now()
@@ -82,6 +82,7 @@ async def read_jobs(ports: Ports, principal: Principal, query: JobsQuery) -> Job
             if is_own(principal, settings, deployment.service)
             and query.service in (None, deployment.service)
             and query.environment in (None, deployment.environment)
+            and is_shown(ports, principal, "read_jobs", settings, deployment.service, deployment.environment)
             for job in (deployment.live.jobs if deployment.live else ())
             if query.job in (None, job.name)
         ]

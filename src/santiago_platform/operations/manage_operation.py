@@ -15,7 +15,7 @@ from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
-from .authority import authorise
+from .authority import ALL, authorise, is_shown
 from .change import Record, change
 from .check_gates import require_gates_still
 from .configure_flag import KIND as FLAG_CHANGE
@@ -69,16 +69,17 @@ async def manage_operation(
             ErrorCode.INVALID_ARGUMENT, f"{command.action} takes no `to`", "action rollback does: it says where to"
         )
     if command.action in READING:
-        authorise(ports, principal, "read_operation", service=command.service, environment=command.environment)
+        # Of one that is named by its id, the place is known once it is found.
+        where = command.environment if command.operation else command.environment or ALL
+        authorise(ports, principal, "read_operation", service=command.service, environment=where)
     match command.action:
         case "history":
             return await _history(ports, principal, command)
         case "status":
-            return await ports.store.read(
-                lambda v: OperationsView(operations=(view(v, _found(v, principal, command)),))
-            )
+            operation = await _readable(ports, principal, command)
+            return await ports.store.read(lambda v: OperationsView(operations=(view(v, operation),)))
         case "wait":
-            operation = await _find(ports, principal, command)
+            operation = await _readable(ports, principal, command)
             return await _wait(ports, operation.id, command.timeout_seconds, report)
         case "promote" | "abort" | "rollback":
             return await _tell(ports, principal, command)
@@ -188,6 +189,12 @@ async def _find(ports: Ports, principal: Principal, command: OperationCommand) -
     return await ports.store.read(lambda v: _found(v, principal, command))
 
 
+async def _readable(ports: Ports, principal: Principal, command: OperationCommand) -> Operation:
+    found = await _find(ports, principal, command)
+    authorise(ports, principal, "read_operation", service=found.service or None, environment=found.environment)
+    return found
+
+
 def _found(v: Snapshot, principal: Principal, command: OperationCommand) -> Operation:
     """Raises INVALID_ARGUMENT where no operation is named, NOT_FOUND, for another tenant's too."""
     if command.operation is None and not (command.service and command.environment):
@@ -208,6 +215,8 @@ def _found(v: Snapshot, principal: Principal, command: OperationCommand) -> Oper
 
 
 async def _history(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
+    settings = ports.workspace.last_good_settings()
+
     def look(v: Snapshot) -> OperationsView:
         found = v.operations(
             tenant=None if of_all_tenants(principal) else principal.tenant,
@@ -215,7 +224,10 @@ async def _history(ports: Ports, principal: Principal, command: OperationCommand
             environment=command.environment,
             limit=command.limit,
         )
-        return OperationsView(operations=tuple(view(v, operation) for operation in found))
+        return OperationsView(operations=tuple(view(v, o) for o in found if may_see(o)))
+
+    def may_see(o: Operation) -> bool:
+        return is_shown(ports, principal, "read_operation", settings, o.service, o.environment)
 
     return await ports.store.read(look)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated
 
 from pydantic import Field
@@ -11,8 +12,8 @@ from ..domain.identity import Name, Principal
 from ..domain.signal import Point, Series, Signal
 from ..domain.value import Value
 from ..ports import Ports
-from .authority import authorise
-from .tenancy import of_all_tenants, require_service
+from .authority import ALL, authorise
+from .tenancy import known_services, of_all_tenants, require_service
 
 POINTS = 60
 
@@ -53,7 +54,7 @@ _UNITS = {
 async def query_metrics(ports: Ports, principal: Principal, query: MetricsQuery) -> MetricsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT (with Prometheus' words), UNAVAILABLE, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    authorise(ports, principal, "query_metrics", settings, service=query.service, environment=query.environment)
+    authorise(ports, principal, "query_metrics", settings, service=query.service, environment=query.environment or ALL)
     if query.service is not None:
         await require_service(ports, principal, settings, query.service)
     expression = _expression(ports, query)
@@ -63,6 +64,9 @@ async def query_metrics(ports: Ports, principal: Principal, query: MetricsQuery)
             "an expression would read the series of every tenant: only the owner may ask so",
             f"ask by signal, service and environment; signals: {', '.join(Signal)}",
         )
+    if query.expression is not None:  # it reads what it likes
+        for service, environment in product(await known_services(ports, principal, settings), settings.environments):
+            authorise(ports, principal, "query_metrics", settings, service=service, environment=environment)
     end = ports.clock.now().timestamp()
     step = query.step_seconds or max(1.0, query.window_seconds / POINTS)
     series = await ports.metrics.query(

@@ -15,7 +15,7 @@ from ..domain.route import RouteStatus, hostname
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.compute import InstanceState, InstanceStatus
-from .authority import authorise
+from .authority import authorise, is_shown
 from .jobs import in_words
 from .parity import ParityView, parity
 from .secrets import in_use
@@ -115,10 +115,15 @@ async def read_architecture(ports: Ports, principal: Principal, query: Architect
         lambda v: [(d, v.active_rollout(d.service, d.environment)) for d in v.deployments()]
     )
     rows = [(d, rollout) for d, rollout in everyones if is_own(principal, settings, d.service)]
+    shown = [
+        (d, rollout)
+        for d, rollout in rows
+        if is_shown(ports, principal, "read_architecture", settings, d.service, d.environment)
+    ]
     defined = [service for service in ports.workspace.services() if is_own(principal, settings, service)]
     wanted = [
         (deployment, rollout)
-        for deployment, rollout in rows
+        for deployment, rollout in shown
         if query.service in (None, deployment.service) and query.environment in (None, deployment.environment)
     ][:SERVICES]
     port = settings.addresses.ingress_port
@@ -140,7 +145,7 @@ async def read_architecture(ports: Ports, principal: Principal, query: Architect
         services=tuple(services),
         undeployed=tuple(s for s in defined if s not in deployed and query.service in (None, s)),
         tenants=tuple([await _tenant(ports, settings, tenant, everyones) for tenant in tenants]),
-        parity=_parity(settings, query, [d for d, _ in rows]) if query.include_parity else {},
+        parity=_parity(settings, query, [d for d, _ in shown]) if query.include_parity else {},
         documents=tuple(DocumentView(path=path, text=text[:DOCUMENT_CHARACTERS]) for path, text in documents[:20]),
     )
 

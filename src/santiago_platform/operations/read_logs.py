@@ -11,7 +11,7 @@ from ..domain.signal import LogLine
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.logs import LogFilter
-from .authority import authorise
+from .authority import ALL, authorise, is_shown
 from .tenancy import known_services, of_all_tenants
 
 ANSWER_CHARACTERS = 48_000
@@ -46,7 +46,7 @@ class LogsAnswer(Value):
 async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> LogsAnswer:
     """Raises PlatformError: INVALID_ARGUMENT for a bad cursor, PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
-    authorise(ports, principal, "read_logs", settings, service=query.service, environment=query.environment)
+    authorise(ports, principal, "read_logs", settings, service=query.service, environment=query.environment or ALL)
     everything = of_all_tenants(principal) or len(settings.tenant_names) == 1
     asked = LogFilter(
         services=None if everything else tuple(await known_services(ports, principal, settings)),
@@ -64,7 +64,11 @@ async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> Log
     )
     while True:
         page = await ports.logs.read(asked)
-        lines = tuple(_cut(line) for line in page.lines)
+        may = {
+            place: is_shown(ports, principal, "read_logs", settings, *place)
+            for place in {(line.service, line.environment) for line in page.lines}
+        }
+        lines = tuple(_cut(line) for line in page.lines if may[line.service, line.environment])
         if sum(len(line.text) for line in lines) <= ANSWER_CHARACTERS or asked.limit == 1:
             return LogsAnswer(lines=lines, cursor=page.cursor)
         # Fewer lines and an honest cursor, rather than a page with a hole in it.

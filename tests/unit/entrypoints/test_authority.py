@@ -149,6 +149,7 @@ def test_every_operation_that_is_given_a_principal_comes_by_the_one_place() -> N
         "of_all_tenants",
         "sight",
         "question",
+        "is_shown",
         "advise",
         "reserve",
         "within_session",
