@@ -97,15 +97,23 @@ class PolicyContract:
             allowed = self.verdict(policy, who(role, Level.MASTER), action, PRODUCTION) is Verdict.ALLOW
             assert allowed == (role in (Role.OWNER, Role.PLATFORM, Role.DEVELOPER))
 
-    def test_an_apprentice_decides_nothing_of_production_and_breaks_no_glass(self, policy: Policy) -> None:
+    def test_an_apprentice_decides_nothing_and_breaks_no_glass(self, policy: Policy) -> None:
         apprentice = who(Role.PLATFORM, Level.APPRENTICE)
-        for action in DECIDE_ACTIONS:
-            assert self.verdict(policy, apprentice, action, STAGING) is Verdict.ALLOW
-            assert self.verdict(policy, apprentice, action, PRODUCTION) is Verdict.DENY
+        for action, place in product(DECIDE_ACTIONS, (STAGING, PRODUCTION)):
+            assert self.verdict(policy, apprentice, action, place) is Verdict.DENY
+            assert self.verdict(policy, who(Role.PLATFORM), action, place) is Verdict.ALLOW
         for role, action in product(Role, EMERGENCY_ACTIONS):
             assert self.verdict(policy, who(role, Level.APPRENTICE), action, STAGING) is Verdict.DENY
             allowed = self.verdict(policy, who(role), action, PRODUCTION) is Verdict.ALLOW
             assert allowed == (role in (Role.OWNER, Role.PLATFORM))
+
+    def test_whose_knowledge_is_of_the_pond_decides_nothing_of_production_and_breaks_no_glass_there(
+        self, policy: Policy
+    ) -> None:
+        near = who(Role.PLATFORM, Level.MASTER, Scope.POND)
+        for action in DECIDE_ACTIONS | EMERGENCY_ACTIONS:
+            assert self.verdict(policy, near, action, STAGING) is Verdict.ALLOW
+            assert self.verdict(policy, near, action, PRODUCTION) is Verdict.DENY
 
     def test_an_approval_gives_nothing_that_the_role_does_not(self, policy: Policy) -> None:
         assert self.verdict(policy, who(Role.QA, Level.APPRENTICE), "deploy_service", PRODUCTION) is Verdict.DENY

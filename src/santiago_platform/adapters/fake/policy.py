@@ -56,10 +56,9 @@ def _permitted(question: Question) -> bool:
     if action in COMMUNICATE_ACTIONS:
         return True
     if action in DECIDE_ACTIONS:
-        delicate = question.target.kind is EnvironmentKind.PRODUCTION
-        return question.principal.level is not Level.APPRENTICE or not delicate
+        return _may_decide(question)
     if action in EMERGENCY_ACTIONS:
-        return role in (Role.OWNER, Role.PLATFORM) and question.principal.level is not Level.APPRENTICE
+        return role in (Role.OWNER, Role.PLATFORM) and _may_decide(question)
     if action in SECRET_ACTIONS:
         return role in (Role.OWNER, Role.PLATFORM, Role.DEVELOPER)
     if role in _EVERYWHERE or action in WAY_BACK_ACTIONS:
@@ -67,6 +66,11 @@ def _permitted(question: Question) -> bool:
     if role is Role.PM and action.startswith("configure_flag."):
         return True
     return question.target.kind is not EnvironmentKind.PRODUCTION
+
+
+def _may_decide(question: Question) -> bool:
+    who, delicate = question.principal, question.target.kind is EnvironmentKind.PRODUCTION
+    return who.level is not Level.APPRENTICE and not (delicate and who.scope is Scope.POND)
 
 
 def _held(question: Question) -> bool:
