@@ -66,8 +66,8 @@ class OAuth(Value):
                 {
                     "name": _name(name),
                     "role": role,
-                    "tenant": claims.get(self.tenant_claim, tenant),
-                    "level": claims.get(self.level_claim, Level.APPRENTICE),
+                    "tenant": claims.get(self.tenant_claim) or tenant,
+                    "level": claims.get(self.level_claim) or Level.APPRENTICE,
                     "scope": None,
                     "granted": granted,
                 }
