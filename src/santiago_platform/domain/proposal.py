@@ -6,6 +6,7 @@ policy, gates, budget and approval.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
@@ -16,6 +17,7 @@ from .value import Value
 
 T = TypeVar("T", bound=BaseModel)
 
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
 Sentence = Annotated[str, Field(max_length=600)]
 
 
@@ -98,6 +100,11 @@ class Completion(Value):
     text: str
     model: str
     usage: Usage | None = None
+
+
+def model_name(said: str, otherwise: str = "") -> str:
+    """As whoever answered names its model, where that is a name and no text: approvers read it."""
+    return said if _MODEL_NAME.fullmatch(said) else otherwise
 
 
 class Planner(Value):

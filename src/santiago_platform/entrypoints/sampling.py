@@ -6,6 +6,7 @@ with the answer: what was answered before comes back in its state, and the call 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -27,8 +28,9 @@ from mcp_types import (
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
-from ..domain.proposal import Ask, Completion
+from ..domain.proposal import Ask, Completion, model_name
 from ..ports.client_model import Calling, NeedsInput
+from .confirmation import PATIENCE_SECONDS
 
 Context = ServerRequestContext[Any, Any]
 
@@ -49,7 +51,14 @@ def within_the_call(ctx: Context) -> Calling:
     async def ask(asked: Ask) -> Completion:
         request = CreateMessageRequest(params=_params(asked))
         try:  # by its own method the SDK warns that the later era asks otherwise, which it does here
-            said = await ctx.session.send_request(request, CreateMessageResult)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                said = await ctx.session.send_request(request, CreateMessageResult)
+        except TimeoutError as exc:
+            raise PlatformError(
+                ErrorCode.DEADLINE_EXCEEDED,
+                f"the client's model did not answer within {PATIENCE_SECONDS:g} s",
+                "it may wait for somebody's consent in the client",
+            ) from exc
         except MCPError as exc:
             raise PlatformError(
                 ErrorCode.UNAVAILABLE,
@@ -127,4 +136,4 @@ def _completion(said: CreateMessageResult) -> Completion:
     parts = said.content if isinstance(said.content, list) else [said.content]
     text = "".join(part.text for part in parts if isinstance(part, TextContent))[:ANSWER_CHARACTERS]
     begin, end = text.find("{"), text.rfind("}")
-    return Completion(text=text[begin : end + 1] if 0 <= begin < end else text, model=said.model[:100])
+    return Completion(text=text[begin : end + 1] if 0 <= begin < end else text, model=model_name(said.model))

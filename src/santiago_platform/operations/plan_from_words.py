@@ -87,7 +87,7 @@ class Plan:
             risks=each(draft.risks),
             questions=each(draft.questions),
             confidence=draft.confidence,
-            by=str(self.proposal.by),
+            by=told(str(self.proposal.by)),
             tried=tuple(told(line)[:400] for line in self.proposal.tried),
             cost_usd=f"{self.proposal.cost_usd:f}",
         )

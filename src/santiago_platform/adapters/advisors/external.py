@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import httpx2
 from ...domain.advisor import Advisors, AdvisorType, Provider
 from ...domain.budget import Price
 from ...domain.errors import ErrorCode, PlatformError
-from ...domain.proposal import Ask, Completion, Task, Usage
+from ...domain.proposal import Ask, Completion, Task, Usage, model_name
 from ...ports.advisors import AnswerError, NotBilledError
 from .anthropic import anthropic_model
 from .connection import OneRequest, client_over
@@ -34,7 +33,6 @@ HINTS = {
 }
 # After these a gateway may have been asked in earnest: they are settled as if it had answered.
 MAYBE_BILLED = frozenset({408, 499})
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
 
 # Imports the vendor's SDK, which takes seconds: called in a thread, when it is needed and not before.
 Open = Callable[[Provider, str, str, httpx2.AsyncClient], "Model"]
@@ -128,8 +126,7 @@ class ExternalAdvisor:
             text = "".join(part.content for part in response.parts if isinstance(part, TextPart)).strip()
         if not text.startswith("{"):
             raise AnswerError(f"{self.name} answered in prose", usage=usage)
-        named = response.model_name or ""
-        return Completion(text=text, model=named if _MODEL.fullmatch(named) else model, usage=usage)
+        return Completion(text=text, model=model_name(response.model_name or "", model), usage=usage)
 
 
 def _has_timed_out(exc: BaseException | None) -> bool:
