@@ -1,7 +1,8 @@
 """The AI budget: what a day may cost, and the ledger of what it did. Pure.
 
 The worst case is charged before a call and settled after it, so that however many ask at once, and whatever crashes,
-a day never costs more than its limit. A charge that nobody settles stays at its worst case.
+a day never costs more than its limit, unless a provider counts more than can be: that counts in full, so that no more
+is asked. A charge that nobody settles stays at its worst case.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from .value import Value
 
 NANO = Decimal("0.000000001")  # the ledger counts in billionths of a dollar: the cheapest token costs some of them
 
+MOST_USD = Decimal(1_000_000)  # of one charge, whatever a provider says: sums stay numbers of the store
+MOST_TOKENS = 10**12
+
 Usd = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
 
 
@@ -41,7 +45,8 @@ class Price(Value):
 
     def of(self, usage: Usage) -> Decimal:
         """In USD, rounded up to a billionth."""
-        exact = (self.input_usd * usage.input_tokens + self.output_usd * usage.output_tokens) / 1_000_000
+        read, written = min(usage.input_tokens, MOST_TOKENS), min(usage.output_tokens, MOST_TOKENS)
+        exact = (self.input_usd * read + self.output_usd * written) / 1_000_000
         return exact.quantize(NANO, rounding=ROUND_CEILING)
 
 
@@ -120,15 +125,21 @@ class Charge(Value):
     usage: Usage | None = None
     warned: bool = False
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it cost more than the worst case, so that the limits have not held."""
+        return self.amount_usd > self.reserved_usd
+
     def settled(self, settlement: Settlement, usage: Usage | None = None, price: Price | None = None) -> Charge:
-        """Once; a charge that was settled stays as it is. What was answered never counts for more than was reserved."""
+        """Once; a charge that was settled stays as it is. What was answered counts for what it cost, beyond what was
+        reserved too: it is to be paid."""
         if self.settlement is not Settlement.OPEN:
             return self
         amount = self.reserved_usd
         if settlement is Settlement.RELEASED:
             amount = ZERO
         elif settlement is Settlement.ANSWERED and usage is not None and price is not None:
-            amount = min(self.reserved_usd, price.of(usage))
+            amount = min(price.of(usage), MOST_USD)
         return self.model_copy(update={"settlement": settlement, "usage": usage, "amount_usd": amount})
 
 

@@ -80,14 +80,24 @@ async def reserve(
 async def settle(
     ports: Ports, charge: Charge, settlement: Settlement, usage: Usage | None = None, price: Price | None = None
 ) -> Charge:
-    """The charge as it counts from now on; once."""
+    """The charge as it counts from now on; once. One that went beyond its worst case is noted in the ship's log."""
 
-    def unit(tx: Transaction) -> Charge:
-        settled = (tx.charge(charge.id) or charge).settled(settlement, usage, price)
+    def unit(tx: Transaction) -> tuple[Charge, bool]:
+        before = tx.charge(charge.id) or charge
+        settled = before.settled(settlement, usage, price)
         tx.save_charge(settled)
-        return settled
+        return settled, settled.is_beyond and not before.is_beyond
 
-    return await ports.store.write(unit)
+    settled, beyond = await ports.store.write(unit)
+    if beyond:
+        body = {
+            "charge": settled.id,
+            "amount_usd": f"{settled.amount_usd:f}",
+            "reserved_usd": f"{settled.reserved_usd:f}",
+        }
+        body["reason"] = f"{settled.advisor} counts more tokens than its prompt and answer could have: {settled.model}"
+        await note(ports, PLATFORM, "budget.exceeded", "AI budget", body)
+    return settled
 
 
 async def settle_interrupted(ports: Ports) -> int:

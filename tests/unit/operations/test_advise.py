@@ -12,7 +12,7 @@ import pytest
 from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.stores.sqlite import SqliteStore
-from santiago_platform.domain.budget import AiBudget, Charge, Price, Settlement
+from santiago_platform.domain.budget import MOST_USD, AiBudget, Charge, Price, Settlement
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
@@ -122,10 +122,23 @@ async def test_an_answer_without_a_count_is_settled_at_its_worst(platform: FakeP
     assert await ledger(platform) == [(Settlement.UNKNOWN, worst_case(question(), PRICE))]
 
 
-async def test_an_answer_never_counts_for_more_than_was_reserved(platform: FakePlatform) -> None:
-    lying = Usage(input_tokens=10**9, output_tokens=10**9)
-    await ask(platform, external("one", ANSWERED.model_copy(update={"usage": lying})))
-    assert await ledger(platform) == [(Settlement.ANSWERED, worst_case(question(), PRICE))]
+async def test_an_answer_beyond_its_reservation_counts_in_full_and_is_noted(platform: FakePlatform) -> None:
+    more = Usage(input_tokens=4 * 10**7, output_tokens=10**4)
+    await ask(platform, external("one", ANSWERED.model_copy(update={"usage": more})))
+    assert await ledger(platform) == [(Settlement.ANSWERED, PRICE.of(more))]
+    noted = [entry.body for entry in platform.ship_log.entries if entry.action == "budget.exceeded"]
+    assert [(body["amount_usd"], body["reserved_usd"]) for body in noted] == [
+        (f"{PRICE.of(more):f}", f"{worst_case(question(), PRICE):f}")
+    ]
+    following = external("two", ANSWERED)
+    assert (await ask(platform, following)).by.advisor == "builtin"
+    assert following.asked == []
+
+
+async def test_no_count_of_tokens_is_too_much_for_the_ledger(platform: FakePlatform) -> None:
+    absurd = Usage(input_tokens=10**40, output_tokens=10**40)
+    await ask(platform, external("one", ANSWERED.model_copy(update={"usage": absurd})))
+    assert await ledger(platform) == [(Settlement.ANSWERED, MOST_USD)]
 
 
 async def test_a_caller_that_goes_away_leaves_its_charge_settled_at_its_worst(platform: FakePlatform) -> None:
