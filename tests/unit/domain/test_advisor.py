@@ -36,7 +36,7 @@ def test_on_loopback_plain_http_will_do(host: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"providers": {"builtin": OPENAI}}, "always the last"),
+        ({"providers": {"builtin": OPENAI}}, "the planner that ships"),
         ({"providers": {"a": OPENAI}, "order": ["b"]}, "no provider b"),
         ({"providers": {"a": OPENAI}, "tasks": {"summary": {"model": {"b": "m"}}}}, "no provider b"),
     ],
