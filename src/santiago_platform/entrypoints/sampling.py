@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from decimal import Decimal
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
@@ -29,6 +30,7 @@ from mcp_types import (
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.proposal import Ask, Completion, model_name
+from ..domain.value import Value
 from ..ports.client_model import Calling, NeedsInput
 from .confirmation import PATIENCE_SECONDS
 
@@ -38,6 +40,15 @@ KEY = "propose"
 ANSWER_CHARACTERS = 100_000
 STATE_CHARACTERS = 4 * ANSWER_CHARACTERS
 _SECRET = secrets.token_bytes(32)  # a state does not outlive the process: a call made again then is a first one
+
+
+class _State(Value):
+    """What a call that ends with a question is to know once it is made again. Fields as in `NeedsInput`."""
+
+    operation: str = ""
+    answers: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+    cost_usd: Decimal = Decimal(0)
 
 
 def can_be_asked(ctx: Context) -> bool:
@@ -74,31 +85,33 @@ def within_the_call(ctx: Context) -> Calling:
 def by_result(params: CallToolRequestParams, who: Principal) -> Calling:
     """For a client that is asked by the result of its call, and makes it again. Raises INVALID_ARGUMENT."""
     said = (params.input_responses or {}).get(KEY)
-    operation, answers = _state(params.request_state, who) if said is not None else ("", [])
+    known = _state(params.request_state, who) if said is not None else _State()
+    answers = known.answers
     if isinstance(said, CreateMessageResult):
-        answers = [*answers, _completion(said).model_dump_json()]
+        answers = (*answers, _completion(said).model_dump_json())
     left = list(answers)
 
     async def ask(asked: Ask) -> Completion:
         if left:
             return Completion.model_validate_json(left.pop(0))
-        raise NeedsInput(asked, tuple(answers))
+        raise NeedsInput(asked, answers)
 
-    return Calling(ask, operation)
+    return Calling(ask, known.operation, known.tried, known.cost_usd)
 
 
 def required(needed: NeedsInput, who: Principal) -> InputRequiredResult:
-    body = json.dumps({"operation": needed.operation, "answers": needed.answers}).encode()
+    known = _State(operation=needed.operation, answers=needed.answers, tried=needed.tried, cost_usd=needed.cost_usd)
+    body = known.model_dump_json().encode()
     state = base64.urlsafe_b64encode(_seal(body, who) + body).decode()
     request = CreateMessageRequest(params=_params(needed.ask))
     return InputRequiredResult(input_requests={KEY: request}, request_state=state)
 
 
-def _state(text: str | None, who: Principal) -> tuple[str, list[str]]:
+def _state(text: str | None, who: Principal) -> _State:
     """What was sealed for this very principal; anything else is a first call. Raises INVALID_ARGUMENT where it was
     made by somebody else."""
     if text is None:
-        return "", []
+        return _State()
     try:
         raw = base64.urlsafe_b64decode(text[:STATE_CHARACTERS])
     except ValueError as exc:
@@ -106,8 +119,7 @@ def _state(text: str | None, who: Principal) -> tuple[str, list[str]]:
     seal, body = raw[:32], raw[32:]
     if not hmac.compare_digest(seal, _seal(body, who)):
         raise _foreign()
-    known = json.loads(body)
-    return known["operation"], known["answers"]
+    return _State.model_validate_json(body)
 
 
 def _foreign() -> PlatformError:

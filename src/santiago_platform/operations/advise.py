@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from itertools import dropwhile
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,7 @@ from ..domain.identity import Principal
 from ..domain.proposal import Ask, Completion, Draft, Planner, Proposal, Usage
 from ..ports import Ports
 from ..ports.advisors import Advisor, AnswerError, NotBilledError
+from ..ports.client_model import NeedsInput, calling
 from .ai_budget import reserve, settle, spent_today
 
 CORRECTABLE = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_FOUND})
@@ -48,7 +50,14 @@ async def advise(
     tried: list[str] = []
     cost = ZERO
     last: PlatformError | None = None
-    for advisor in ports.advisors.order(ask.task):
+    order = ports.advisors.order(ask.task)
+    client = calling.get()
+    if client is not None and client.operation:
+        # The call is made again with the client's answer: who comes before it was asked, and charged, already.
+        tried, cost = list(client.tried), client.cost_usd
+        order = list(dropwhile(lambda advisor: advisor.name != CLIENT, order)) or order
+    for advisor in order:
+        earlier, earlier_cost = tuple(tried), cost
         model = advisor.model(ask.task, cheap=cheap)
         correction = ""
         for _ in range(TRIES if model or advisor.name == CLIENT else 1):
@@ -59,6 +68,9 @@ async def advise(
                 cost, last = cost + failed.cost_usd, failed.why
                 tried.append(f"{Planner(advisor=advisor.name, model=model)}: {failed.why.message}")
                 break
+            except NeedsInput as needed:
+                needed.tried, needed.cost_usd = tuple(clean(ports.advisors.redacted(x)) for x in earlier), earlier_cost
+                raise
             cost += amount
             try:
                 checked = draft.model_validate_json(completion.text)

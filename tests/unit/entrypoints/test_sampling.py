@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from mcp_types import CreateMessageRequestParams, CreateMessageResult, TextConte
 
 from santiago_platform.adapters.advisors.builtin import BuiltinPlanner
 from santiago_platform.adapters.advisors.client import ClientAdvisor
+from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.budget import Price
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.proposal import Completion, Usage
 from santiago_platform.entrypoints import sampling
 from santiago_platform.entrypoints.invocation import ToolCalls
 from santiago_platform.entrypoints.mcp_resources import read_resource
@@ -125,6 +129,22 @@ async def test_a_clients_model_gets_nothing_done_that_its_caller_could_not(platf
     answer = await call(platform, mode, model)
     assert answer.is_error
     assert await platform.store.read(lambda v: v.operations()) == []
+
+
+@BOTH_ERAS
+async def test_who_was_asked_before_the_client_is_asked_and_charged_once(platform: FakePlatform, mode: str) -> None:
+    useless = Completion(text="no", model="gpt", usage=Usage(input_tokens=1000, output_tokens=100))
+    price = Price(input_usd=Decimal(1), output_usd=Decimal(10))
+    gpt = FakeAdvisor("gpt", useless, models=("gpt", "gpt"), price=price)
+    platform.advisors.all.insert(0, gpt)
+    held = (await call(platform, mode, Model("I would rather not.", draft()))).structured_content
+    advice = held["plan"]["advice"]
+    assert advice["by"] == "client (the-clients)"
+    assert [line.partition(":")[0] for line in advice["tried"]] == ["gpt (gpt)", "gpt (gpt)", "client"]
+    charges = await platform.store.read(lambda v: v.charges())
+    assert len(gpt.asked) == len(charges) == 2
+    assert Decimal(advice["cost_usd"]) == sum(charge.amount_usd for charge in charges)
+    assert {charge.operation for charge in charges} == {held["id"]}
 
 
 async def test_a_state_of_somebody_else_or_of_ones_own_making_is_refused(platform: FakePlatform) -> None:
