@@ -30,7 +30,8 @@ from santiago_platform.domain.policy import ACTIONS, Verdict
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.entrypoints.cli import app
-from santiago_platform.entrypoints.http import build_app, http_status
+from santiago_platform.entrypoints.http import build_app
+from santiago_platform.entrypoints.http_answer import http_status
 from santiago_platform.entrypoints.metrics import ServerMetrics
 from santiago_platform.tools import TOOLS
 from santiago_platform.tools.documentation import REGENERATE, reference, with_table

@@ -16,7 +16,8 @@ from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.policy import ACTIONS, Decision, Question, Verdict
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
-from santiago_platform.entrypoints.http import HOOK_PATH, build_app
+from santiago_platform.entrypoints.http import build_app
+from santiago_platform.entrypoints.json_api import HOOK_PATH
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
 from santiago_platform.tools import TOOLS
 from santiago_platform.tools.tool import Tool

@@ -15,7 +15,8 @@ from santiago_platform.domain.oauth import OAuth
 from santiago_platform.domain.rate import RateLimit
 from santiago_platform.domain.secret import VALUE_BYTES, Secret
 from santiago_platform.domain.ship_log import EntryKind
-from santiago_platform.entrypoints.http import BODY_BYTES, build_app, http_status
+from santiago_platform.entrypoints.http import build_app
+from santiago_platform.entrypoints.http_answer import BODY_BYTES, http_status
 from santiago_platform.operations.evidence import EVIDENCE_BYTES
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
 

@@ -14,7 +14,8 @@ from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
-from santiago_platform.entrypoints.http import HOOK_PATH, build_app
+from santiago_platform.entrypoints.http import build_app
+from santiago_platform.entrypoints.json_api import HOOK_PATH
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
 from santiago_platform.operations.release_service import ReleaseRequest, release_service
 from santiago_platform.operations.sessions import SessionRequest, open_session
