@@ -108,6 +108,11 @@ class Rollout(Value):
         return self.old is not None and self.new is not None and self.old.name == self.new.name
 
     @property
+    def never_left(self) -> bool:
+        """The old version has all that it had, so that a way back waits for nothing of it: it may be ill for long."""
+        return not self.moved and self.strategy is not Strategy.RECREATE
+
+    @property
     def stepwise(self) -> bool:
         """It goes by the canary's steps: there is something to compare with."""
         return self.canary is not None and self.routed and not self.unchanged

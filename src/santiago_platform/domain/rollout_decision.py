@@ -255,11 +255,12 @@ def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
             )
             return _end(r.model_copy(update={"reason": words, "stranded": True}), Phase.FAILED, r.proof, now)
         serves = r.stepwise and seen.old.healthy > 0  # most of the traffic is the old version's already
-        if late or serves or min(seen.old.ready, seen.old.healthy) >= wanted:
+        if late or serves or r.never_left or min(seen.old.ready, seen.old.healthy) >= wanted:
             return _enter(r, Phase.REVERTING, now)
         return r
     proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
-    if seen.weights == weights_of(r) and proven:
+    nothing_to_prove = r.never_left and not any(v.template.ports for v in (r.old, r.new) if v is not None)
+    if seen.weights == weights_of(r) and (proven or nothing_to_prove):
         return _end(r, r.undo_as, r.proof or seen.proof, now)
     if late:
         why = seen.proof.summary() if seen.proof else seen.route_error or "the proxies do not agree"

@@ -257,13 +257,14 @@ class RolloutReconciler:
     async def _proof(self, rollout: Rollout, rows: _Rows) -> Proof:
         now = self._ports.clock.now()
         wanted = claims(rollout.service, rollout.environment, desired(rows.deployment, rollout, now))
-        if rollout.phase is Phase.REHEARSING:  # a live version that is broken is no reason to keep it
+        routed = any(v.template.ports for v in (rollout.new, rollout.old) if v is not None)
+        never_left = rollout.phase is Phase.REVERTING and rollout.never_left and routed
+        if rollout.phase is Phase.REHEARSING or never_left:  # a live version that is broken is no reason to keep it
             wanted = [c for c in wanted if c.subject.startswith(("route ", "rules "))]
         elif rollout.at_step and not rollout.phase.going_back:  # what both versions answer is the judge's to say
             own = f"instances {rollout.service}/{rollout.environment} {rollout.new.name if rollout.new else ''}"
             wanted = [c for c in wanted if c.subject.startswith(("route ", "rules ", own))]
-        versions = [v for v in (rollout.new, rollout.old) if v is not None]
-        if versions and not any(v.template.ports for v in versions):
+        if not routed and (rollout.new or rollout.old) is not None:
             wanted = [c for c in wanted if c.subject.startswith("instances ")]
         return prove(wanted, await self._ports.probe.observe(wanted), self._ports.clock.now())
 

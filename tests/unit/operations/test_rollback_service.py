@@ -23,6 +23,7 @@ from santiago_platform.operations.operation_view import OperationView
 from santiago_platform.operations.read_versions import VersionsQuery, read_versions
 from santiago_platform.operations.release_service import prune_releases
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
+from santiago_platform.ports.compute import InstanceState
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
@@ -363,3 +364,34 @@ async def test_to_is_for_a_rollback_alone(platform: FakePlatform) -> None:
     abort = OperationCommand(action="abort", service="web", environment="production", to="0123456789ab")
     with pytest.raises(PlatformError, match="abort takes no `to`"):
         await manage_operation(platform.ports, ANN, abort)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+async def test_out_of_a_rollout_that_has_moved_nothing_the_ill_live_version_is_not_waited_for(
+    platform: FakePlatform, hold: bool
+) -> None:
+    first, second = await deploy(platform, "v1"), await deploy(platform, "v2")
+    third = await platform.artifacts.build("web", await platform.artifacts.resolve("v3"))
+    if not hold:
+        platform.compute.broken[third.digest] = (InstanceState.STARTING, "it takes its time")
+    await begin(platform, "v3", hold=hold)
+    await settle(platform, until=Phase.HOLDING if hold else Phase.STARTING)
+    platform.compute.broken[second.release] = (InstanceState.UNREADY, "GET /healthz answered 503")
+    asked_at = platform.clock.monotonic()
+    ended = await back(platform, to=first.version)
+    assert (ended.state, ended.version) == ("succeeded", first.version)
+    assert platform.clock.monotonic() - asked_at < 3
+
+
+async def test_a_rollout_of_a_worker_that_has_replaced_nothing_is_taken_back_though_the_live_one_is_ill(
+    platform: FakePlatform,
+) -> None:
+    platform.workspace.ports = ()
+    live = await deploy(platform, "v1")
+    held = await begin(platform, "v2", hold=True)
+    await settle(platform, until=Phase.HOLDING)
+    platform.compute.broken[live.release] = (InstanceState.UNREADY, "it is stuck")
+    asked_at = platform.clock.monotonic()
+    await back(platform)
+    assert (await status(platform, held.id)).state == "rolled_back"
+    assert platform.clock.monotonic() - asked_at < 3
