@@ -27,6 +27,9 @@ class ClockJumps:
         """What had been stored before is right again."""
         self._offsets[key] = self._offset()
 
+    def forget(self, key: Hashable) -> None:
+        self._offsets.pop(key, None)
+
     def forget_all_but(self, keys: Collection[Hashable]) -> None:
         self._offsets = {key: offset for key, offset in self._offsets.items() if key in keys}
 

@@ -166,8 +166,10 @@ class RolloutReconciler:
                 (service, environment), ServiceConverger(self._ports, service, environment)
             )
             rollout = rows.rollout
-            if jump := self._jumps.of((service, environment)):
-                await self._after_jump(rows, jump)
+            jump = self._jumps.of((service, environment))
+            waited = self._jumps.of(_clocked(rollout)) if rollout else timedelta()  # none where it began after it
+            if jump or waited:
+                await self._after_jump(rows, jump, waited)
                 continue
             drain = rollout.drain_timeout_seconds if rollout else rows.deployment.drain_timeout_seconds
             want = desired(rows.deployment, rollout, self._ports.clock.now())
@@ -196,22 +198,25 @@ class RolloutReconciler:
             }
         return said
 
-    async def _after_jump(self, rows: _Rows, jump: timedelta) -> None:
-        """What the rows have waited for is as far away as it was."""
+    async def _after_jump(self, rows: _Rows, jump: timedelta, waited: timedelta) -> None:
+        """What the rows have waited for is as far away as it was. waited: by how much the clock has jumped in the
+        rollout's own time."""
         service, environment = rows.deployment.service, rows.deployment.environment
-        log.warning("%s/%s: the clock has jumped by %s", service, environment, jump)
+        log.warning("%s/%s: the clock has jumped by %s", service, environment, jump or waited)
         rollout, warm_until = rows.rollout, rows.deployment.warm_until
 
         def unit(tx: Transaction) -> None:
-            if rollout is not None:
+            if rollout is not None and waited:
                 looked = rollout.model_copy(update={"analysis": self._canary.newest(rollout)})
-                tx.save_rollout(after_jump(looked, jump))
+                tx.save_rollout(after_jump(looked, waited))
             deployment = tx.deployment(service, environment)
             if deployment is not None and deployment.warm_until == warm_until is not None:
                 tx.save_deployment(deployment.model_copy(update={"warm_until": warm_until + jump}))
 
         await self._ports.store.write(unit)
         self._jumps.dealt_with((service, environment))
+        if rollout is not None:
+            self._jumps.dealt_with(_clocked(rollout))
 
     async def _seen(self, rows: _Rows, rollout: Rollout, done: Pass) -> Seen:
         routed = any(v.template.ports for v in (rollout.old, rollout.new) if v is not None)
@@ -337,6 +342,7 @@ class RolloutReconciler:
         log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
         if finished is not None:
             self._canary.forget(after.id)
+            self._jumps.forget(_clocked(after))
             if task := self._builds.pop(after.id, None):
                 task.cancel()
             await self._complete_log(finished)
@@ -396,6 +402,10 @@ def _follow(operation: Operation, rollout: Rollout) -> Operation:
             "proof": rollout.proof,
         }
     )
+
+
+def _clocked(rollout: Rollout) -> tuple[str, str, str]:
+    return rollout.service, rollout.environment, rollout.id
 
 
 def _until_cold(deployment: Deployment, now: datetime) -> float:

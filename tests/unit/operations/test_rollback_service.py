@@ -395,3 +395,28 @@ async def test_a_rollout_of_a_worker_that_has_replaced_nothing_is_taken_back_tho
     await back(platform)
     assert (await status(platform, held.id)).state == "rolled_back"
     assert platform.clock.monotonic() - asked_at < 3
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+async def test_what_begins_after_a_jump_of_the_clock_and_before_the_next_pass_has_the_time_that_is_due_to_it(
+    platform: FakePlatform, seconds: float
+) -> None:
+    loop = RolloutReconciler(platform.ports)
+    first = await deploy(platform, "v1")
+    await deploy(platform, "v2")
+    await loop.pass_over_all()
+    platform.clock.advance(1200)  # the first one is cold
+    await loop.pass_over_all()
+    platform.clock.jump(seconds)
+    told = await ask(platform)
+    began = await platform.store.read(lambda v: v.rollout_of(told.id))
+    assert began is not None
+    platform.compute.broken[first.release] = (InstanceState.STARTING, "it takes its time")
+    for passed in range(3):
+        await loop.pass_over_all()
+        after = await platform.store.read(lambda v: v.rollout_of(told.id))
+        assert after is not None
+        assert (after.phase, after.deadline) == (Phase.STARTING, began.deadline)
+        if passed == 1:  # a jump in its own time moves it
+            platform.clock.jump(60)
+            began = began.model_copy(update={"phase_since": began.phase_since + timedelta(minutes=1)})
