@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import FlagChange, configure_flag
 from .decide_change import PlanHash, Word, decide_change
 from .operation_view import OperationView, view
-from .rollback_service import roll_back
+from .rollback_service import end_waiting, roll_back, waiting_rollbacks
 from .tenancy import of_all_tenants, require_service
 
 READING = frozenset({"status", "wait", "history"})
@@ -125,7 +126,14 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
 async def _send(
     ports: Ports, principal: Principal, command: OperationCommand, service: str, environment: str, record: Record
 ) -> str:
-    """Promotes or aborts the rollout under way. Returns its operation."""
+    """Promotes or aborts the rollout under way, or aborts a rollback that waits for its end. Returns its operation."""
+    if command.action == "abort":
+        reason = f"aborted by {principal.name}" + (f": {command.reason}" if command.reason else "")
+        now = ports.clock.now()
+        ended = await ports.store.write(lambda tx: _end_waiting(tx, command, service, environment, reason, now))
+        if ended is not None:
+            record.outcome, record.body = "delivered", {"to": ended}
+            return ended
     rollout = await ports.store.read(lambda v: v.active_rollout(service, environment))
     if rollout is None:
         raise PlatformError(
@@ -164,6 +172,21 @@ async def _send(
     await ports.store.write(post)
     record.outcome, record.body = "delivered", {"to": rollout.operation_id}
     return rollout.operation_id
+
+
+def _end_waiting(
+    tx: Transaction, command: OperationCommand, service: str, environment: str, reason: str, now: datetime
+) -> str | None:
+    """Without an operation's name, what can be aborted now is meant: the rollout, and where it goes back already, what
+    waits for its end."""
+    waiting = {o.id: o for o in waiting_rollbacks(tx, service, environment)}
+    active = tx.active_rollout(service, environment)
+    found = waiting.get(command.operation or "")
+    if command.operation is None and (active is None or active.phase.going_back):
+        found = next(iter(waiting.values()), None)
+    if found is not None:
+        end_waiting(tx, found, reason, now)
+    return found.id if found is not None else None
 
 
 def _promotable(rollout: Rollout) -> None:

@@ -128,6 +128,8 @@ def _next(operation: Operation, rollout: Rollout | None) -> str:
         who = "you" if operation.phase == Wants.CONFIRMATION else "somebody who may"
         return f"manage_operation with action approve or reject, by {who}; the plan's hash says which plan was seen"
     if operation.state is OperationState.RUNNING:
+        if rollout is None and operation.kind == "rollback_service":
+            return "it begins by itself; manage_operation with action wait follows it; action abort ends it"
         if rollout is not None and rollout.phase is Phase.HOLDING:
             return "ready and held: manage_operation with action promote or abort"
         if rollout is not None and rollout.phase is Phase.ANALYSING:

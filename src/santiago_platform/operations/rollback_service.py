@@ -20,6 +20,7 @@ from .change import Record
 
 KIND = "rollback_service"
 NAMED = 10  # versions in an error
+UNENDED = 10_000  # operations of one service in one environment
 
 Choice = Callable[[Snapshot, Deployment], Version]
 
@@ -39,8 +40,10 @@ async def roll_back(
 
     to: a version's name, or a release's digest, or 12 or more of its hex digits; None means the version before. of: the
     operation that is taken back, if it is meant to be a certain one. No gate is asked. A rollout that is under way is
-    aborted; where `to` is not the version that it came from, the new operation begins once it has gone back.
-    Raises FAILED_PRECONDITION where there is nothing to go back to, and says to what there is.
+    aborted; where `to` is not the version that it came from, the new operation begins once it has gone back, and it
+    takes the place of one that waits for that already.
+    Raises FAILED_PRECONDITION where there is nothing to go back to, and says to what there is; CONFLICT where only a
+    number of replicas is taken back and a rollout is under way.
     """
     kept = frozenset(r.digest for r in await ports.artifacts.list(service)) if to is not None else frozenset()
     now, rollout_id = ports.clock.now(), ports.clock.new_id("ro")
@@ -56,21 +59,34 @@ async def roll_back(
             raise _nowhere(service, environment)
         if active is None:
             target = choose(tx, deployment)
+            for other in _waiting(tx, deployment):
+                end_waiting(tx, other, f"operation {record.operation} goes elsewhere", now)
             operation = _operation(record, principal, deployment, target, reason, now)
             _begin(tx, deployment, operation, target, rollout_id, now)
             record.continues = True
             return operation.id
+        ends = active.phase.going_back or any(m.kind is MessageKind.ABORT for m in tx.messages(active.id))
+        rollback = _is_rollback(tx, active)
         same = to is None and of in (None, active.operation_id)
+        if of is None and (active.unchanged or (rollback and ends)):  # it was not what is to be left
+            same = False
         version = active.old if same else choose(tx, deployment)
-        if _is_rollback(tx, active) and (same or version == active.new):  # who ask for the same thing get the same
+        if rollback and not ends and (same or _goes_to(active, version)):  # who ask for the same thing get the same
             record.outcome, record.body = "under way", {"as": active.operation_id}
             return active.operation_id
-        waiting = [] if version is None else [o for o in _waiting(tx, deployment) if o.request["to"] == version.name]
-        if waiting:
-            record.outcome, record.body = "under way", {"as": waiting[0].id}
-            return waiting[0].id
+        stays = version is None or (active.old is not None and version.name == active.old.name)
+        if stays and of not in (None, active.operation_id):
+            raise _number_alone(active, of)
+        waiting = _waiting(tx, deployment)
+        again = next((o for o in waiting if version is not None and o.request["to"] == version.name), None)
+        if again is not None:
+            record.outcome, record.body = "under way", {"as": again.id}
+            return again.id
         _abort(tx, active, principal, record, reason, now)
-        if version is None or (active.old is not None and version.name == active.old.name):
+        if to is not None or not stays:
+            for other in waiting:  # the last word counts
+                end_waiting(tx, other, f"operation {record.operation} goes elsewhere", now)
+        if version is None or stays:
             return active.operation_id
         operation = _operation(record, principal, deployment, version, reason, now)
         words = f"waits until operation {active.operation_id} is taken back"
@@ -109,12 +125,14 @@ async def start_rollback(
 
 
 def begin_waiting(tx: Transaction, deployment: Deployment, rollout_id: str, now: datetime) -> None:
-    """Begins the rollback that has waited for the end of the rollout before it, if there is one: the oldest."""
+    """Begins the rollback that has waited for the end of the rollout before it, if there is one: the last asked for."""
     service, environment = deployment.service, deployment.environment
     waiting = _waiting(tx, deployment)
     if not waiting:
         return
-    operation = waiting[-1]
+    operation = waiting[0]
+    for other in waiting[1:]:  # of rows that are older than the rule that there is only one
+        end_waiting(tx, other, f"operation {operation.id} goes elsewhere", now)
     known = former(deployment, tx.live_periods(service, environment))
     version = chosen((*((deployment.live,) if deployment.live else ()), *known), operation.request["to"])
     if version is None:
@@ -127,9 +145,26 @@ def begin_waiting(tx: Transaction, deployment: Deployment, rollout_id: str, now:
 
 
 def _waiting(view: Snapshot, deployment: Deployment) -> list[Operation]:
-    """Rollbacks whose rollout has not begun, the newest first."""
-    running = view.operations(service=deployment.service, environment=deployment.environment, running=True)
-    return [o for o in running if o.kind == KIND and view.rollout_of(o.id) is None]
+    return waiting_rollbacks(view, deployment.service, deployment.environment)
+
+
+def waiting_rollbacks(view: Snapshot, service: str, environment: str) -> list[Operation]:
+    """Those whose rollout has not begun, the newest first."""
+    # Any number of changes may wait for an approval, which counts as running.
+    running = view.operations(service=service, environment=environment, running=True, limit=UNENDED)
+    own = [o for o in running if o.kind == KIND and o.state is OperationState.RUNNING]
+    return [o for o in own if view.rollout_of(o.id) is None]
+
+
+def end_waiting(tx: Transaction, operation: Operation, reason: str, now: datetime) -> None:
+    """Ends a rollback whose rollout has not begun. Its log entry is completed by the reconciler."""
+    ended = {"state": OperationState.ROLLED_BACK, "phase": Phase.ROLLED_BACK, "progress": 1.0, "reason": reason}
+    tx.save_operation(operation.model_copy(update={**ended, "updated_at": now, "finished_at": now}))
+
+
+def _goes_to(rollout: Rollout, version: Version | None) -> bool:
+    """With whatever number of replicas: it may have been sized, or scaled since."""
+    return version is not None and rollout.new is not None and version.name == rollout.new.name
 
 
 def _is_rollback(view: Snapshot, rollout: Rollout) -> bool:
@@ -198,6 +233,15 @@ def _taken_back(view: Snapshot, deployment: Deployment, operation_id: str) -> Ve
             "scale_resources sets the number; roll back by service and environment to leave the version",
         )
     return _previous(deployment)
+
+
+def _number_alone(active: Rollout, operation_id: str | None) -> PlatformError:
+    return PlatformError(
+        ErrorCode.CONFLICT,
+        f"operation {operation_id} has changed the number of replicas alone, "
+        f"and operation {active.operation_id} is rolling out {active.service}/{active.environment} now",
+        "scale_resources tells the number to that one; or wait until it has ended",
+    )
 
 
 def _nowhere(service: str, environment: str) -> PlatformError:

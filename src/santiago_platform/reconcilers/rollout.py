@@ -25,7 +25,7 @@ from ..operations.check_gates import require_gates_of_build, require_gates_still
 from ..operations.deploy_service import version_of
 from ..operations.release_service import prune_releases
 from ..operations.rollback_service import KIND as ROLLBACK
-from ..operations.rollback_service import begin_waiting
+from ..operations.rollback_service import begin_waiting, waiting_rollbacks
 from ..operations.tenancy import require_quota
 from ..ports import Ports
 from ..ports.compute import InstanceStatus
@@ -58,6 +58,7 @@ class _Rows:
     deployment: Deployment
     rollout: Rollout | None
     messages: tuple[Message, ...]
+    waiting: bool = False  # a rollback, and nothing is under way that it could wait for
 
 
 class RolloutReconciler:
@@ -176,12 +177,26 @@ class RolloutReconciler:
             on_trial = rollout.new.name if rollout and rollout.new and not rollout.unchanged else ""
             done = await converger.converge(want, drain_seconds=drain, on_trial=on_trial)
             if rollout is None:
+                if rows.waiting:  # it is begun with the end of the rollout before it; but whatever comes, it begins
+                    await self._begin_waiting(rows)
+                    continue
                 return min(done.rest, _until_cold(rows.deployment, self._ports.clock.now()))
             seen = await self._seen(rows, rollout, done)
             after = decide(rollout, seen, rows.messages, self._ports.clock.now())
             if after is rollout:
                 return ANALYSING_SECONDS if rollout.phase is Phase.ANALYSING else BUSY_SECONDS
             await self._store(rows, rollout, after)
+
+    async def _begin_waiting(self, rows: _Rows) -> None:
+        service, environment = rows.deployment.service, rows.deployment.environment
+        now, next_id = self._ports.clock.now(), self._ports.clock.new_id("ro")
+
+        def unit(tx: Transaction) -> None:
+            deployment = tx.deployment(service, environment)
+            if deployment is not None and tx.active_rollout(service, environment) is None:
+                begin_waiting(tx, deployment, next_id, now)
+
+        await self._ports.store.write(unit)
 
     async def _gate_refusal(self, rollout: Rollout) -> str:
         """Asked anew each second: a pass comes more often, and a gate may look far."""
@@ -425,4 +440,6 @@ def _rows(view: Snapshot, service: str, environment: str) -> _Rows | None:
     if deployment is None:
         return None
     rollout = view.active_rollout(service, environment)
-    return _Rows(deployment, rollout, tuple(view.messages(rollout.id)) if rollout else ())
+    if rollout is None:
+        return _Rows(deployment, None, (), waiting=bool(waiting_rollbacks(view, service, environment)))
+    return _Rows(deployment, rollout, tuple(view.messages(rollout.id)))

@@ -10,6 +10,7 @@ import pytest
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.domain.canary import Canary, Step
+from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.deployment import Deployment
 from santiago_platform.domain.environment import Environment, ReleaseRetention, ServiceSettings, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
@@ -24,9 +25,11 @@ from santiago_platform.operations.read_versions import VersionsQuery, read_versi
 from santiago_platform.operations.release_service import prune_releases
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.ports.compute import InstanceState
+from santiago_platform.ports.store import Transaction
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
+WHERE: dict[str, Any] = {"service": "web", "environment": "production"}
 FROZEN = FreezeGate.model_validate(
     {"type": "freeze", "start": "2000-01-01T00:00:00", "duration": "P1D", "rule": "FREQ=DAILY"}
 )
@@ -98,6 +101,10 @@ async def ask(platform: FakePlatform, **command: Any) -> OperationView:
         {**({} if "operation" in command else known), "action": "rollback", **command}
     )
     return (await manage_operation(platform.ports, ANN, asked)).operations[0]
+
+
+async def tell(platform: FakePlatform, action: Any, **command: Any) -> OperationView:
+    return (await manage_operation(platform.ports, ANN, OperationCommand(action=action, **command))).operations[0]
 
 
 async def back(platform: FakePlatform, **command: Any) -> OperationView:
@@ -420,3 +427,135 @@ async def test_what_begins_after_a_jump_of_the_clock_and_before_the_next_pass_ha
         if passed == 1:  # a jump in its own time moves it
             platform.clock.jump(60)
             began = began.model_copy(update={"phase_since": began.phase_since + timedelta(minutes=1)})
+
+
+async def test_who_ask_for_the_same_version_get_the_same_operation_though_it_was_given_more_instances(
+    platform: FakePlatform,
+) -> None:
+    first = await deploy(platform, "v1", replicas=2)
+    for ref in ("v2", "v3"):
+        await deploy(platform, ref, replicas=4)
+    told = await ask(platform, to=first.version)
+    again = await ask(platform, to=first.version)
+    assert again.id == told.id
+    await settle(platform)
+    assert (await status(platform, told.id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_a_rollback_that_was_aborted_can_be_asked_for_again_before_it_has_ended(
+    platform: FakePlatform, by_name: bool
+) -> None:
+    first, _ = await deploy(platform, "v1"), await deploy(platform, "v2")
+    aborted = await ask(platform)
+    await tell(platform, "abort", operation=aborted.id)
+    told = await ask(platform, **({"to": first.version} if by_name else {}))
+    assert (told.id == aborted.id, told.phase) == (False, "pending")
+    assert (await ask(platform)).id == told.id
+    await settle(platform)
+    assert (await status(platform, aborted.id)).state == "rolled_back"
+    ended = await status(platform, told.id)
+    assert (ended.state, ended.version) == ("succeeded", first.version)
+
+
+async def test_a_rollback_while_the_live_version_is_scaled_leaves_that_version(platform: FakePlatform) -> None:
+    first, _ = await deploy(platform, "v1"), await deploy(platform, "v2")
+    scaling = await scale_resources(platform.ports, ANN, ScaleRequest(**WHERE, replicas=4))
+    ended = await back(platform)
+    assert (ended.id == scaling.id, ended.state, ended.version) == (False, "succeeded", first.version)
+    assert (await status(platform, scaling.id)).state == "rolled_back"
+
+
+async def test_a_scaling_under_way_is_taken_back_by_its_own_operation(platform: FakePlatform) -> None:
+    _, second = await deploy(platform, "v1"), await deploy(platform, "v2")
+    scaling = await scale_resources(platform.ports, ANN, ScaleRequest(**WHERE, replicas=4))
+    assert (await back(platform, operation=scaling.id)).state == "rolled_back"
+    live = (await deployment(platform)).live
+    assert live is not None
+    assert (live.name, live.replicas) == (second.version, 1)
+
+
+async def test_a_number_of_replicas_is_not_taken_back_at_the_cost_of_the_rollout_under_way(
+    platform: FakePlatform,
+) -> None:
+    await deploy(platform, "v1", replicas=2)
+    scaled = await scale(platform, 4)
+    held = await begin(platform, "v2", replicas=4, hold=True)
+    await settle(platform, until=Phase.HOLDING)
+    with pytest.raises(PlatformError, match="changed the number of replicas alone") as raised:
+        await ask(platform, operation=scaled.id)
+    assert raised.value.code is ErrorCode.CONFLICT
+    assert (await status(platform, held.id)).phase == "holding"
+
+
+async def three_and_a_held_one(platform: FakePlatform) -> tuple[list[OperationView], OperationView]:
+    live = [await deploy(platform, ref) for ref in ("v1", "v2", "v3")]
+    held = await begin(platform, "v4", hold=True)
+    await settle(platform, until=Phase.HOLDING)
+    return live, held
+
+
+async def test_a_rollback_that_waits_begins_however_many_changes_wait_for_an_approval(platform: FakePlatform) -> None:
+    (first, *_), _ = await three_and_a_held_one(platform)
+    told = await ask(platform, to=first.version)
+    production = platform.workspace.current.environments["production"]
+    asked_for = production.model_copy(update={"approvals": ApprovalRule(required=True)})
+    platform.workspace.current = Settings(environments={"production": asked_for})
+    for _ in range(50):
+        platform.clock.advance(0.001)
+        waits = await scale_resources(platform.ports, ANN, ScaleRequest(**WHERE, replicas=2))
+        assert waits.state == "awaiting"
+    await settle(platform)
+    assert (await status(platform, told.id)).state == "succeeded"
+
+
+async def test_a_rollback_that_still_waits_when_nothing_is_under_way_begins(platform: FakePlatform) -> None:
+    (first, *_), held = await three_and_a_held_one(platform)
+    told = await ask(platform, to=first.version)
+
+    def end(tx: Transaction) -> None:
+        rollout = tx.rollout_of(held.id)
+        assert rollout is not None
+        tx.save_rollout(rollout.model_copy(update={"phase": Phase.ROLLED_BACK, "epoch": rollout.epoch + 1}))
+
+    await platform.store.write(end)
+    await RolloutReconciler(platform.ports).pass_over_all()
+    await settle(platform)
+    assert (await status(platform, told.id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_rollback_that_waits_is_aborted(platform: FakePlatform, named: bool) -> None:
+    (first, _, third), held = await three_and_a_held_one(platform)
+    platform.traffic.acknowledging = False
+    told = await ask(platform, to=first.version)
+    assert "action abort ends it" in told.next
+    await settle(platform, until=Phase.REVERTING)
+    aborted = await tell(platform, "abort", reason="it was v3", **({"operation": told.id} if named else WHERE))
+    assert (aborted.id, aborted.state) == (told.id, "rolled_back")
+    assert aborted.reason == "aborted by ann: it was v3"
+    platform.traffic.acknowledging = True
+    await settle(platform)
+    assert (await status(platform, held.id)).state == "rolled_back"
+    assert platform.traffic.routes["web", "production"].weights == {third.version: 1}
+    assert await platform.ship_log.unfinished() == []
+
+
+async def test_of_rollbacks_that_wait_the_last_one_counts(platform: FakePlatform) -> None:
+    (first, second, _), _ = await three_and_a_held_one(platform)
+    one, other = await ask(platform, to=first.version), await ask(platform, to=second.version)
+    ended = await status(platform, one.id)
+    assert (ended.state, ended.reason) == ("rolled_back", f"operation {other.id} goes elsewhere")
+    await settle(platform)
+    assert (await status(platform, other.id)).state == "succeeded"
+    assert first.version not in await running(platform)
+    assert await platform.ship_log.unfinished() == []
+
+
+async def test_a_rollback_to_what_is_live_ends_the_one_that_waits(platform: FakePlatform) -> None:
+    (first, _, third), held = await three_and_a_held_one(platform)
+    one = await ask(platform, to=first.version)
+    assert (await ask(platform, to=third.version)).id == held.id
+    await settle(platform)
+    assert (await status(platform, one.id)).state == "rolled_back"
+    assert platform.traffic.routes["web", "production"].weights == {third.version: 1}
