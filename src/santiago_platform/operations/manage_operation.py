@@ -289,4 +289,10 @@ def _is_held(view: Snapshot, operation_id: str) -> bool:
     """Whether a rollout waits for a person, and nobody has told it what to do yet."""
     rollout = view.rollout_of(operation_id)
     waits = rollout is not None and (rollout.phase is Phase.HOLDING or rollout.needs_somebody)
-    return waits and rollout is not None and not view.messages(rollout.id)
+    return waits and rollout is not None and not any(_decides(m, rollout) for m in view.messages(rollout.id))
+
+
+def _decides(message: Message, rollout: Rollout) -> bool:
+    """A number of replicas is no decision, and stays in the inbox while the rollout is held."""
+    step = rollout.step if rollout.phase is Phase.ANALYSING else message.step
+    return message.kind is MessageKind.ABORT or (message.kind is MessageKind.PROMOTE and message.step == step)

@@ -335,7 +335,7 @@ class RolloutReconciler:
                 raise _OvertakenError
             tx.save_rollout(after)
             if _done_with_messages(rollout, after):
-                tx.remove_messages(after.id, [m.id for m in rows.messages])
+                tx.remove_messages(after.id, [m.id for m in rows.messages if not _still_due(m, rollout, after)])
             operation = tx.operation(after.operation_id)
             if operation is None:
                 return None
@@ -395,6 +395,12 @@ def _done_with_messages(before: Rollout, after: Rollout) -> bool:
         return True
     left = before.phase in PROMOTABLE and before.phase is not after.phase
     return left or (after.moved and not after.stepwise)
+
+
+def _still_due(message: Message, before: Rollout, after: Rollout) -> bool:
+    """The promotion of a step that begins anew, since the rollout was scaled in the same pass."""
+    anew = before.phase is Phase.ANALYSING and after.phase is Phase.STARTING and before.step == after.step
+    return anew and message.kind is MessageKind.PROMOTE and message.step == after.step
 
 
 def _follow(operation: Operation, rollout: Rollout) -> Operation:

@@ -559,3 +559,17 @@ async def test_a_rollback_to_what_is_live_ends_the_one_that_waits(platform: Fake
     await settle(platform)
     assert (await status(platform, one.id)).state == "rolled_back"
     assert platform.traffic.routes["web", "production"].weights == {third.version: 1}
+
+
+async def test_a_held_rollout_that_was_scaled_is_still_waited_for_by_nobody(platform: FakePlatform) -> None:
+    await deploy(platform, "v1")
+    held = await begin(platform, "v2", hold=True)
+    await settle(platform, until=Phase.HOLDING)
+    await scale_resources(platform.ports, ANN, ScaleRequest(**WHERE, replicas=3))
+    loop = RolloutReconciler(platform.ports)
+    for _ in range(5):
+        await loop.pass_over_all()
+        platform.clock.advance(0.2)
+    asked_at = platform.clock.monotonic()
+    assert (await tell(platform, "wait", operation=held.id)).phase == "holding"
+    assert platform.clock.monotonic() == asked_at

@@ -681,3 +681,15 @@ async def test_the_judge_accepts_half_of_what_the_tightest_objective_leaves(
     assert analysis is not None
     margins = {c.name: c.promotion.margin_ratio for c in analysis.judge.counted}
     assert margins["errors"] == pytest.approx(margin)
+
+
+async def test_a_promotion_is_kept_where_the_canary_is_scaled_in_the_same_pass() -> None:
+    run = Run(platform_with(steps=(Step(weight=10, approval=True), Step(weight=50, approval=True))))
+    await run.begin()
+    await run.until(Phase.ANALYSING)
+    await run.passes(4)
+    await run.tell("promote")
+    await scale_resources(run.platform.ports, ANN, ScaleRequest(**WHERE, replicas=8))
+    await run.passes(40)
+    rollout = await run.rollout()
+    assert (rollout.phase, rollout.step, rollout.replicas) == (Phase.ANALYSING, 1, 8), "the next step has its own"
