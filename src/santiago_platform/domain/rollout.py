@@ -56,7 +56,8 @@ class Rollout(Value):
     synthetic: the platform makes requests itself. rehearsed: the route was switched to the new version for one header;
     now it is switched back. rehearsal: once both are proven. watch_seconds: how long it is judged on after it took
     over. watch: since it has all traffic; the deployment's goes on from it.
-    stranded: there was no way back, since nobody of the old version is healthy: the new version keeps the traffic.
+    stranded: there is no way back while nobody of the old version is healthy: a canary gets its full number meanwhile,
+    and once that has lasted too long, the new version keeps the traffic, or gets all of it.
     proof: of the effect, or of the step that it is at; after a way back, what disproved the effect, else the proof of
     the way back.
     """
@@ -284,7 +285,7 @@ def new_replicas(r: Rollout) -> int:
         if r.strategy is Strategy.RECREATE or not r.moved:
             return 0
         if r.stepwise and r.canary is not None:
-            return r.canary.replicas(r.step, r.new.replicas)
+            return r.new.replicas if r.stranded else r.canary.replicas(r.step, r.new.replicas)
         rolling = r.strategy is Strategy.ROLLING
         return math.ceil(r.new.replicas * r.shifted / r.parts) if rolling else r.new.replicas
     match r.strategy:

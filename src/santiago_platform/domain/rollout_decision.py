@@ -249,14 +249,18 @@ def _back(r: Rollout, seen: Seen, now: datetime) -> Rollout:
         wanted = r.old.replicas if r.old else 0
         if not late and any(run.state is RunState.RUNNING for run in seen.runs):
             return r  # they are being stopped: whoever deploys next must not meet them
-        if late and r.old is not None and r.moved and seen.old.healthy == 0 and seen.new.healthy > 0:
+        gone = r.old is not None and r.moved and seen.old.healthy == 0 and seen.new.healthy > 0
+        if late and gone:
             words = (
-                f"{r.reason}; no instance of the version before is healthy, so the traffic stays where it is answered"
+                f"{r.reason}; no instance of the version before is healthy, so all traffic goes to the version that "
+                "answers"
             )
             return _end(r.model_copy(update={"reason": words, "stranded": True}), Phase.FAILED, r.proof, now)
         serves = r.stepwise and seen.old.healthy > 0  # most of the traffic is the old version's already
         if late or serves or r.never_left or min(seen.old.ready, seen.old.healthy) >= wanted:
-            return _enter(r, Phase.REVERTING, now)
+            return _enter(r, Phase.REVERTING, now, stranded=False)
+        if r.stepwise and gone is not r.stranded:  # its share of the instances would not carry all the traffic
+            return r.model_copy(update={"stranded": gone, "epoch": r.epoch + 1})
         return r
     proven = seen.proof is not None and seen.proof.verdict is Verdict.MATCH
     nothing_to_prove = r.never_left and not any(v.template.ports for v in (r.old, r.new) if v is not None)

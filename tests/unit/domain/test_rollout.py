@@ -258,7 +258,7 @@ def test_the_way_back_leaves_the_traffic_where_it_is_answered_when_the_old_versi
     late = NOW + timedelta(seconds=61)
     ended = decide(row, dead_and_alive, (), late)
     assert (ended.phase, ended.stranded) == (Phase.FAILED, True)
-    assert "stays where it is answered" in ended.reason
+    assert "all traffic goes to the version that answers" in ended.reason
     after = settle(deployment(), ended, late)
     assert desired(after, None, late).weights == {NEW.name: 1}
     assert after.previous == OLD

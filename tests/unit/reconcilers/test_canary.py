@@ -693,3 +693,27 @@ async def test_a_promotion_is_kept_where_the_canary_is_scaled_in_the_same_pass()
     await run.passes(40)
     rollout = await run.rollout()
     assert (rollout.phase, rollout.step, rollout.replicas) == (Phase.ANALYSING, 1, 8), "the next step has its own"
+
+
+@pytest.mark.parametrize("well_again", [False, True])
+async def test_a_canary_that_is_all_that_answers_has_its_full_number_before_it_gets_all_traffic(
+    well_again: bool,
+) -> None:
+    run = Run(platform_with(steps=(Step(weight=10, approval=True),)))
+    await run.begin()
+    rollout = await run.until(Phase.ANALYSING)
+    assert rollout.old is not None
+    release = rollout.old.template.release
+    run.platform.compute.broken[release] = (InstanceState.UNREADY, "GET /healthz answered 503")
+    await run.passes(2)
+    await run.tell("abort")
+    await run.passes(4)
+    statuses = await run.platform.compute.list("web", "production")
+    assert sum(s.instance.template.version == name(rollout.new) for s in statuses) == 4
+    assert len(run.weights) == 2
+    if well_again:
+        del run.platform.compute.broken[release]
+    ended = await run.ended()
+    assert run.weights == {name(rollout.old if well_again else rollout.new): 1}
+    assert (ended.phase, ended.stranded) == ((Phase.ROLLED_BACK, False) if well_again else (Phase.FAILED, True))
+    assert ended.reason.endswith("so all traffic goes to the version that answers") is not well_again
