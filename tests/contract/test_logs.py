@@ -16,7 +16,7 @@ from santiago_platform.adapters.local.logs import FileLogs
 from santiago_platform.adapters.secrets.redactor import Redactor
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import LogLine
-from santiago_platform.ports.logs import LogFilter
+from santiago_platform.ports.logs import LogFilter, LogPage
 from santiago_platform.testing.logs import LogsContract, Written
 
 
@@ -140,6 +140,23 @@ class TestRealLogger:
         (line,) = (await logs.read(LogFilter(limit=10))).lines
         assert line.text == "it said <redacted> twice: <redacted>"
         assert (await logs.read(LogFilter(limit=10, text="planted"))).lines == ()
+
+    @pytest.mark.parametrize("shown", [1, 7, 12])
+    async def test_a_value_that_a_line_is_cut_in_is_hidden_on_both_sides(
+        self, tmp_path: Path, say: Callable[[bytes], None], shown: int
+    ) -> None:
+        value = "planted-value"
+        first, second = "x" * (65536 - 2 * shown), "y" * 70_000
+        say(f"{'x' * (65536 - shown)}{value} and more\n{first} plain {second}\n".encode())
+        logs = FileLogs(Layout.of(tmp_path), Redactor([value]).hide)
+        lines: list[str] = []
+        page = await logs.read(LogFilter(limit=1))
+        while page.lines:
+            lines[:0] = [page.lines[0].text]
+            page = await logs.read(LogFilter(limit=1, before=page.cursor)) if page.cursor else LogPage(lines=())
+        assert lines[0] == "x" * (65536 - shown) + "<redacted>"
+        assert lines[1] == "<redacted> and more"
+        assert "".join(lines[2:]) == f"{first} plain {second}"
 
     @pytest.mark.parametrize(
         ("text", "level"),

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +39,7 @@ _STAMP = re.compile(rb"@[0-9a-f]{24}")
 _TAI_MINUS_UTC_SECONDS = 37  # s6 counts leap seconds; there was none since 2017
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+_CUT = "<redacted>"  # a part of a secret
 _CONTAINER = re.compile(r"\A\[[a-z0-9-]+\] ")  # of several in one instance
 _SYNONYMS = {"warn": "warning", "err": "error", "fatal": "critical", "panic": "critical", "emerg": "critical"}
 _NUMBERS = {"10": "trace", "20": "debug", "30": "info", "40": "warning", "50": "error", "60": "critical"}  # pino's
@@ -82,6 +84,15 @@ class _Place:
                 "give the cursor of the page before, unchanged, or none to begin at the newest line",
             ) from exc
         return cls(stamp, instance, nth)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A line as it is in the file. before, after: the lines that s6-log has made of the rest, where it was too long."""
+
+    text: bytes
+    before: bytes = b""
+    after: bytes = b""
 
 
 class FileLogs:
@@ -130,7 +141,7 @@ def _named(unit: re.Match[str]) -> tuple[str, str, str, str]:
     return unit["service"], unit["environment"], unit["version"] or unit["job_version"], unit["job"] or ""
 
 
-def _merged(logs: Path, units: list[str], newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
+def _merged(logs: Path, units: list[str], newest: str | None) -> Generator[tuple[_Place, _Raw], None, None]:
     """Lines of all units, newest first, as of now.
 
     A unit's files are open only from its newest line that is there now to its end: most of the units of many former
@@ -140,8 +151,8 @@ def _merged(logs: Path, units: list[str], newest: str | None) -> Generator[tuple
         (place for unit in units if (place := _newest_place(logs / unit, unit, newest)) is not None),
         key=lambda place: place.age,
     )
-    streams: list[Generator[tuple[_Place, bytes], None, None]] = []
-    heads: list[tuple[_Place, bytes]] = []
+    streams: list[Generator[tuple[_Place, _Raw], None, None]] = []
+    heads: list[tuple[_Place, _Raw]] = []
     try:
         while waiting or heads:
             top = max(range(len(heads)), key=lambda i: heads[i][0].age, default=None)
@@ -170,7 +181,7 @@ def _newest_place(directory: Path, unit: str, newest: str | None) -> _Place | No
 
 
 def _page(
-    lines: Iterator[tuple[_Place, bytes]], filter: LogFilter, before: _Place | None, hide: Callable[[str], str]
+    lines: Iterator[tuple[_Place, _Raw]], filter: LogFilter, before: _Place | None, hide: Callable[[str], str]
 ) -> LogPage:
     since = _stamp(filter.since) if filter.since is not None else ""
     until = _stamp(filter.until) if filter.until is not None else "~"
@@ -195,9 +206,12 @@ def _page(
     return LogPage(lines=tuple(page))
 
 
-def _line(place: _Place, raw: bytes, hide: Callable[[str], str]) -> LogLine:
-    plain = raw[:LINE_BYTES].decode("utf-8", "backslashreplace")
-    safe = redact_secret.scan_and_redact(hide(plain), policy=lambda finding, context: "redact").text
+def _line(place: _Place, raw: _Raw, hide: Callable[[str], str]) -> LogLine:
+    plain = _decoded(raw.text)
+    known = _hidden(raw, hide)
+    if len(raw.text) > LINE_BYTES:  # after it was looked at whole
+        known = known[:LINE_BYTES]
+    safe = redact_secret.scan_and_redact(known, policy=lambda finding, context: "redact").text
     match = _UNIT.fullmatch(place.instance)
     assert match is not None  # noqa: S101 - others are not read
     service, environment, version, job = _named(match)
@@ -210,8 +224,29 @@ def _line(place: _Place, raw: bytes, hide: Callable[[str], str]) -> LogLine:
         job=job,
         level=_level(plain) or _level(_CONTAINER.sub("", plain)),
         text=_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", safe),
-        truncated=len(raw) >= LINE_BYTES,
+        truncated=len(raw.text) >= LINE_BYTES,
     )
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return len(commonprefix([one, other]))  # noqa: RUF071 - these are no paths
+
+
+def _hidden(raw: _Raw, hide: Callable[[str], str]) -> str:
+    """The line without known secrets, nor the parts of those that it was cut in: what is hidden with the rest of the
+    line, and is not without it, differs at that end."""
+    alone = hide(_decoded(raw.text))
+    begin, end = 0, len(alone)
+    if raw.after:
+        end = _common(alone, hide(_decoded(raw.text + raw.after)))
+    if raw.before:
+        begin = len(alone) - _common(alone[::-1], hide(_decoded(raw.before + raw.text))[::-1])
+    return (_CUT if begin else "") + alone[begin:end] + (_CUT if end < len(alone) else "")
 
 
 def _level(text: str) -> str:
@@ -236,8 +271,27 @@ def _unix(stamp: str) -> float:
     return max(0.0, seconds + int(stamp[17:], 16) / 1e9)
 
 
-def _newest_first(directory: Path, unit: str, newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
+def _newest_first(directory: Path, unit: str, newest: str | None) -> Generator[tuple[_Place, _Raw], None, None]:
     """Lines of one unit. newest: files that begin after it are passed over."""
+    newer = b""
+    with closing(_stamped(directory, unit, newest)) as lines:
+        found = next(lines, None)
+        while found is not None:
+            place, text = found
+            found = next(lines, None)
+            older = found[1] if found is not None else b""
+            yield (
+                place,
+                _Raw(
+                    text,
+                    before=older if len(older) >= LINE_BYTES else b"",
+                    after=newer if len(text) >= LINE_BYTES else b"",
+                ),
+            )
+            newer = text
+
+
+def _stamped(directory: Path, unit: str, newest: str | None) -> Generator[tuple[_Place, bytes], None, None]:
     stamp, nth = "", 0
     with ExitStack() as files:
         for file in _open_all(directory, files):
