@@ -11,9 +11,11 @@ from ..domain.counters import Counters, Delta, buckets, deltas
 from ..domain.deployment import Deployment, Version
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM
+from ..domain.operation import OperationState
 from ..domain.rollout import Rollout
 from ..domain.watch import WATCHED, Watch
 from ..operations.change import change
+from ..operations.rollback_service import KIND as ROLLBACK
 from ..operations.rollback_service import roll_back, start_rollback
 from ..ports import Ports
 from ..ports.store import Transaction
@@ -164,8 +166,17 @@ class WatchReconciler:
         if after.worth_storing(watch):
             await self._save(deployment, watch, after)
             deployment = deployment.model_copy(update={"watch": after})
-        if after.failed and deployment.previous is not None:
+        if after.failed and await self._goes_back(key):
+            await self._save(deployment, after, None)
+        elif after.failed and deployment.previous is not None:
             await self._try_to_roll_back(deployment, active, f"{WATCHED}: {after.failed}")
+
+    async def _goes_back(self, key: Key) -> bool:
+        """Whether a rollback waits for the end of what is under way: who asked for it has decided where to."""
+        running = await self._ports.store.read(
+            lambda v: list(v.operations(service=key[0], environment=key[1], running=True, limit=1000))
+        )
+        return any(o.kind == ROLLBACK and o.state is OperationState.RUNNING for o in running)
 
     async def _save(self, deployment: Deployment, before: Watch, after: Watch | None) -> None:
         """Unless somebody else has changed it meanwhile."""

@@ -352,3 +352,21 @@ async def test_a_rollback_that_is_refused_is_not_asked_for_each_second(monkeypat
     watched.platform.compute.restarts[new.live.name] = 3
     await watched.passes(100, seconds=1.0)
     assert watched.tries() == 5, "at once, and after 5, 15, 35 and 75 s"
+
+
+async def test_where_somebody_goes_back_to_already_is_not_decided_anew_by_the_watch() -> None:
+    watched = Watched()
+    first = await watched.deploy("v1")
+    await watched.deploy("v2")
+    bad = await watched.deploy("v3")
+    assert first.live is not None
+    assert bad.live is not None
+    await watched.passes(2)
+    await watched.deploy("v4", hold=True)
+    command = OperationCommand(action="rollback", to=first.live.name, **WHERE)
+    await manage_operation(watched.platform.ports, ANN, command)
+    watched.platform.compute.restarts[bad.live.name] = 3
+    await watched.watches.pass_over()
+    assert watched.tries() == 0
+    await watched.passes(40)
+    assert (await watched.deployment()).live == first.live
