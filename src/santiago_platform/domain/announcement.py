@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from .identity import PLATFORM, Role
+from .environment import EnvironmentKind
+from .identity import PLATFORM, Name, Role
 from .mailbox import TEXT_CHARACTERS, Mail, Severity
 from .operation import Operation, OperationState
 
-PRODUCTION = "production"
 FLAG_CHANGE = "configure_flag"
 OF_ALL_USERS = ("deploy_service", "rollback_service")  # what everybody hears of in production
 REASON_CHARACTERS = 600
@@ -32,11 +32,12 @@ _ENDED = {
 }
 
 
-def announcements(operation: Operation, version: str = "") -> list[Mail]:
-    """What is to be said of an operation as it stands: that it has begun, or how it ended. version: of the service."""
+def announcements(operation: Operation, kind: EnvironmentKind, version: str = "") -> list[Mail]:
+    """What is to be said of an operation as it stands: that it has begun, or how it ended. kind: of its environment.
+    version: of the service."""
     if operation.state is OperationState.RUNNING:
-        return _begun(operation)
-    return _ended(operation, version)
+        return _begun(operation, kind)
+    return _ended(operation, kind, version)
 
 
 def approval_asked(operation: Operation, approvers: Iterable[Role], words: str, at: datetime) -> Mail:
@@ -51,21 +52,30 @@ def glass_broken(operation: Operation, by: str, reason: str, at: datetime) -> Ma
     return _mail(operation, "break-glass", (), Severity.CRITICAL, text, at)
 
 
-def _begun(operation: Operation) -> list[Mail]:
-    if not _before_all_users(operation):
+def for_the_owner(mail: Mail, home: Name) -> list[Mail]:
+    """A copy where the owner looks: its mailbox is in `home`, the workspace's own tenant, whoever's change it is."""
+    if mail.tenant == home or (mail.to and Role.OWNER not in mail.to):
+        return []
+    return [
+        mail.model_copy(update={"id": f"{mail.id}-owner", "tenant": home, "mailbox": Role.OWNER, "to": (Role.OWNER,)})
+    ]
+
+
+def _begun(operation: Operation, kind: EnvironmentKind) -> list[Mail]:
+    if not _before_all_users(operation, kind):
         return []
     loud = Severity.WARNING if _fixes(operation) or operation.kind == "rollback_service" else Severity.INFO
     fix = f" as the fix of {_fixes(operation)}" if _fixes(operation) else ""
     return [_mail(operation, "begun", (), loud, f"{_subject(operation)} has begun{fix}", operation.created_at)]
 
 
-def _ended(operation: Operation, version: str) -> list[Mail]:
+def _ended(operation: Operation, kind: EnvironmentKind, version: str) -> list[Mail]:
     words = _ENDED.get(operation.state)
     if words is None:
         return []
     if operation.state is OperationState.SUCCEEDED:
         killed = operation.request.get("action") == "kill"
-        if not (_before_all_users(operation) or (killed and _in_production(operation))):
+        if not (_before_all_users(operation, kind) or (killed and _in_production(operation, kind))):
             return []
         to: tuple[Role, ...] = ()
         severity = Severity.WARNING if killed else Severity.INFO
@@ -82,13 +92,13 @@ def _ended(operation: Operation, version: str) -> list[Mail]:
     return [_mail(operation, "ended", to, severity, text, operation.finished_at or operation.updated_at)]
 
 
-def _before_all_users(operation: Operation) -> bool:
-    return operation.kind in OF_ALL_USERS and _in_production(operation)
+def _before_all_users(operation: Operation, kind: EnvironmentKind) -> bool:
+    return operation.kind in OF_ALL_USERS and _in_production(operation, kind)
 
 
-def _in_production(operation: Operation) -> bool:
+def _in_production(operation: Operation, kind: EnvironmentKind) -> bool:
     """A flag's change without an environment is one of all."""
-    return operation.environment == PRODUCTION or (operation.kind == FLAG_CHANGE and not operation.environment)
+    return kind is EnvironmentKind.PRODUCTION or (operation.kind == FLAG_CHANGE and not operation.environment)
 
 
 def _fixes(operation: Operation) -> str:

@@ -19,9 +19,9 @@ from .value import Value
 class GuardRails(Value):
     """growth, shrink: a proposal may not take replicas beyond `growth` times what runs, nor below the share `shrink`
     of it; up to `replicas`, and up to what santiago.yaml says, more is no matter. canary_weight: percent that the first
-    step of a canary may have. hold_first: environments whose first deployment of a service must be held for a person.
-    downtime: whether strategy recreate may be proposed. fixes: whether a proposal may name an incident, which opens
-    gates. delete_flags: whether it may remove a flag.
+    step of a canary may have. hold_first: environments, or kinds of them, whose first deployment of a service must be
+    held for a person. downtime: whether strategy recreate may be proposed. fixes: whether a proposal may name an
+    incident, which opens gates. delete_flags: whether it may remove a flag.
     """
 
     growth: Annotated[float, Field(ge=1, le=100)] = 2.0
@@ -35,13 +35,15 @@ class GuardRails(Value):
 
 
 class Deploying(Value):
-    """What a deployment that was proposed would mean. replicas, strategy, hold: as proposed; None is santiago.yaml's.
+    """What a deployment that was proposed would mean. kind: of the environment. replicas, strategy, hold: as proposed;
+    None is santiago.yaml's.
 
     current: replicas that run now; 0 where nothing is live. configured: replicas of santiago.yaml. usual: its strategy.
     first_weight: of its canary.
     """
 
     environment: str
+    kind: str
     replicas: int | None
     strategy: Strategy | None
     fixes: bool
@@ -56,7 +58,8 @@ def check_deployment(rails: GuardRails, asked: Deploying) -> None:
     """Raises PlatformError(FAILED_PRECONDITION) that names the rule."""
     if asked.fixes and not rails.fixes:
         raise _refused("fixes", "it names an incident, which lets gates make an exception")
-    if not asked.current and asked.environment in rails.hold_first and not asked.hold:
+    held = {asked.environment, asked.kind} & set(rails.hold_first)
+    if not asked.current and held and not asked.hold:
         raise _refused("hold_first", f"nothing is live in {asked.environment} yet, and it would not be held")
     if asked.strategy is Strategy.RECREATE and asked.usual is not Strategy.RECREATE and not rails.downtime:
         raise _refused("downtime", "strategy recreate stops the old version first")

@@ -124,7 +124,7 @@ async def complete_operation(ports: Ports, operation: Operation) -> None:
 
     def unit(tx: Transaction) -> None:
         tx.save_operation(logged)
-        post(tx, announcements(logged, _version(tx, logged)), settings)
+        post(tx, announcements(logged, settings.kind_of(logged.environment), _version(tx, logged)), settings)
 
     await ports.store.write(unit)
 

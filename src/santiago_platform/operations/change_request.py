@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from ..domain.announcement import approval_asked, glass_broken
+from ..domain.announcement import approval_asked, for_the_owner, glass_broken
 from ..domain.change_request import ChangeRequest, Granted, MovedError, Need, Wants
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
@@ -146,7 +146,8 @@ def ask_approvers(ports: Ports, tx: Transaction, request: ChangeRequest, operati
     if request.wants is Wants.APPROVAL:
         words = "; ".join(request.plan.changes)
         asked = approval_asked(operation, request.approvers, words, ports.clock.now())
-        post(tx, [asked], ports.workspace.last_good_settings())
+        settings = ports.workspace.last_good_settings()
+        post(tx, [asked, *for_the_owner(asked, settings.tenant)], settings)
 
 
 def waits_for(request: ChangeRequest) -> str:
@@ -171,7 +172,8 @@ def begin_approved(
     operation = tx.operation(request.id)
     if decision.break_glass and operation is not None:
         told = glass_broken(operation, decision.by, decision.reason, decision.at)
-        post(tx, [told], ports.workspace.last_good_settings())
+        settings = ports.workspace.last_good_settings()
+        post(tx, [told, *for_the_owner(told, settings.tenant)], settings)
 
 
 async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: str, **changes: Any) -> None:

@@ -64,6 +64,7 @@ async def _check_deployment(ports: Ports, principal: Principal, scope: Scope, pl
         settings.advisors.guard_rails,
         Deploying(
             environment=asked.environment,
+            kind=settings.kind_of(asked.environment),
             replicas=asked.replicas,
             strategy=asked.strategy,
             fixes=asked.fixes is not None,

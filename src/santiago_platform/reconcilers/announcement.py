@@ -39,9 +39,14 @@ class AnnouncementReconciler:
         """Says of each operation that runs that it does, if that is to be said and was not yet."""
         under_way = await self._ports.store.read(lambda view: view.operations(running=True, limit=RUNNING_AT_ONCE))
         running = [o for o in under_way if o.state is OperationState.RUNNING]  # others wait for somebody, and said so
-        fresh = [mail for operation in running if operation.id not in self._said for mail in announcements(operation)]
+        settings = self._ports.workspace.last_good_settings()
+        fresh = [
+            mail
+            for operation in running
+            if operation.id not in self._said
+            for mail in announcements(operation, settings.kind_of(operation.environment))
+        ]
         if fresh:
-            settings = self._ports.workspace.last_good_settings()
 
             def unit(tx: Transaction) -> None:
                 post(tx, fresh, settings)

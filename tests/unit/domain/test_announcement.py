@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from santiago_platform.domain.announcement import announcements, approval_asked
+from santiago_platform.domain.announcement import announcements, approval_asked, for_the_owner
+from santiago_platform.domain.environment import EnvironmentKind, Settings
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.mailbox import TEXT_CHARACTERS, Mail, Severity
 from santiago_platform.domain.operation import OperationState
@@ -14,7 +15,8 @@ QUINN = Principal(name="quinn", role=Role.QA)
 
 
 def said(state: OperationState, **fields: Any) -> list[Mail]:
-    return announcements(operation(1, state=state, **fields), "1a2b")
+    told = operation(1, state=state, **fields)
+    return announcements(told, Settings().kind_of(told.environment), "1a2b")
 
 
 def test_a_deployment_to_production_is_told_to_everybody_when_it_begins_and_ends_well() -> None:
@@ -27,6 +29,21 @@ def test_a_deployment_to_production_is_told_to_everybody_when_it_begins_and_ends
     )
     assert begun.thread == ended.thread
     assert begun.id != ended.id
+
+
+def test_it_is_the_kind_of_an_environment_that_counts_and_not_its_name() -> None:
+    live, trial = operation(1, environment="live"), operation(2, environment="production")
+    assert [mail.to for mail in announcements(live, EnvironmentKind.PRODUCTION)] == [()]
+    assert announcements(trial, EnvironmentKind.STAGING) == []
+
+
+def test_the_owner_finds_what_is_asked_of_it_in_the_workspaces_own_tenant() -> None:
+    asked = approval_asked(operation(1, tenant="other"), [Role.PM, Role.OWNER], "it goes to production", START)
+    [copy] = for_the_owner(asked, "home")
+    assert (copy.tenant, copy.mailbox, copy.to, copy.text) == ("home", Role.OWNER, (Role.OWNER,), asked.text)
+    assert copy.id != asked.id
+    assert for_the_owner(asked, "other") == []
+    assert for_the_owner(approval_asked(operation(1, tenant="other"), [Role.PM], "so", START), "home") == []
 
 
 def test_what_goes_well_elsewhere_is_told_to_nobody() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from santiago_platform.domain.environment import EnvironmentKind
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.guard_rails import (
     Deploying,
@@ -20,6 +21,7 @@ RAILS = GuardRails()
 def deploying(**fields: Any) -> Deploying:
     known: dict[str, Any] = {
         "environment": "production",
+        "kind": EnvironmentKind.PRODUCTION,
         "replicas": None,
         "strategy": None,
         "fixes": False,
@@ -44,6 +46,7 @@ def refused(rails: GuardRails, **fields: Any) -> str:
     [
         ("fixes", {"fixes": True}, {"fixes": True}),
         ("hold_first", {"current": 0}, {"hold_first": ()}),
+        ("hold_first", {"current": 0, "environment": "live"}, {"hold_first": ()}),
         ("downtime", {"strategy": Strategy.RECREATE}, {"downtime": True}),
         ("canary_weight", {"strategy": Strategy.CANARY, "first_weight": 50}, {"canary_weight": 50}),
         ("growth", {"replicas": 6}, {"growth": 3.0}),
@@ -62,7 +65,7 @@ def test_each_rule_refuses_by_its_name_and_can_be_set_otherwise(
     [
         {},
         {"current": 0, "hold": True},
-        {"current": 0, "environment": "staging"},
+        {"current": 0, "environment": "staging", "kind": EnvironmentKind.STAGING},
         {"strategy": Strategy.RECREATE, "usual": Strategy.RECREATE},
         {"replicas": 4},
         {"strategy": Strategy.CANARY},

@@ -21,6 +21,7 @@ from santiago_platform.operations.change_request import OWN_AT_ONCE, end_expired
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
+from santiago_platform.operations.messages import MailboxQuery, read_mailbox
 from santiago_platform.operations.operation_view import OperationView
 from santiago_platform.operations.release_service import releases_in_use
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
@@ -215,6 +216,14 @@ async def test_whoever_may_approve_finds_it_in_the_mailbox(platform: FakePlatfor
         mails = await platform.store.read(lambda v, role=role: v.mail("default", role, unread=True, limit=10))  # type: ignore[misc]
         asked = [mail for mail in mails if mail.operation == held.id and "waits for an approval" in mail.text]
         assert len(asked) == (role is not Role.QA)
+
+
+async def test_the_owner_finds_what_waits_of_another_tenant_in_its_own_mailbox(platform: FakePlatform) -> None:
+    platform.workspace.current = production().model_copy(update={"tenants": {"other": Tenant(services=("web",))}})
+    held = await ask(platform, who=ANN.model_copy(update={"tenant": "other"}))
+    assert held.state == "awaiting"
+    [mail] = (await read_mailbox(platform.ports, OWNER, MailboxQuery())).mails
+    assert (mail.operation, "waits for an approval" in mail.text) == (held.id, True)
 
 
 async def test_a_role_that_may_not_breaks_no_glass(platform: FakePlatform) -> None:
