@@ -59,7 +59,9 @@ class ResourceUpdates:
 
         Raises PlatformError(RESOURCE_EXHAUSTED) where too much is listened to.
         """
-        of_one = sum(watch.principal == principal for watch in self._watches)
+        # All tokens and sessions of one name count together, as for the rate of calls.
+        name = (principal.name, principal.tenant)
+        of_one = sum((watch.principal.name, watch.principal.tenant) == name for watch in self._watches)
         if of_one >= WATCHES_OF_ONE or len(self._watches) >= WATCHES:
             raise PlatformError(
                 ErrorCode.RESOURCE_EXHAUSTED,

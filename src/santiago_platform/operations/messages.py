@@ -123,7 +123,9 @@ def _thread(view: Snapshot, principal: Principal, id: str) -> str:
 
 
 def _may_name(principal: Principal, mail: Mail) -> bool:
-    return mail.tenant == principal.tenant and (mail.mailbox is principal.role or mail.sender == principal)
+    sender = mail.sender  # in whatever session it sent it
+    own = (sender.name, sender.role, sender.tenant) == (principal.name, principal.role, principal.tenant)
+    return mail.tenant == principal.tenant and (mail.mailbox is principal.role or own)
 
 
 def _require_operation(view: Snapshot, principal: Principal, id: str) -> None:

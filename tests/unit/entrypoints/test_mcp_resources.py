@@ -210,7 +210,8 @@ async def test_so_much_is_listened_to_and_no_more(platform: FakePlatform) -> Non
     async def tell(_: str) -> None:
         raise AssertionError
 
-    ends = [updates.watch(ANN, MAILBOX, "", tell) for _ in range(WATCHES_OF_ONE)]
+    sessions = [ANN.model_copy(update={"session": f"se-{n}"}) for n in range(WATCHES_OF_ONE)]
+    ends = [updates.watch(session, MAILBOX, "", tell) for session in sessions]
     with pytest.raises(Exception, match="listens to 200 resources"):
         updates.watch(ANN, MAILBOX, "", tell)
     updates.watch(QUINN, MAILBOX, "", tell)

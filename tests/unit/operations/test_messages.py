@@ -105,6 +105,12 @@ async def test_one_sender_may_send_so_many_an_hour_and_mail_to_all_is_one(platfo
     await send(platform, "five")
 
 
+async def test_a_sender_goes_on_with_its_own_thread_in_another_session(platform: FakePlatform) -> None:
+    first = await send(platform, "one", who=ANN.model_copy(update={"session": "se-1"}))
+    second = await send(platform, "two", who=ANN.model_copy(update={"session": "se-2"}), thread=first.id)
+    assert second.thread == first.id
+
+
 async def test_a_tenant_neither_gets_nor_names_the_mail_of_another(platform: FakePlatform) -> None:
     await platform.store.write(lambda tx: tx.save_operation(operation(1)))
     platform.workspace.current = Settings.model_validate({"tenants": {"other": {}}})
