@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,22 @@ def test_what_cannot_be_read_is_an_error_and_not_a_rule_less(folder: Path) -> No
     os.symlink("/etc/passwd", folder / "out.cedar")
     with pytest.raises(PlatformError, match="link out of the workspace"):
         read_policies(folder.parent)
+
+
+def test_the_policies_of_the_guide_do_what_they_say(folder: Path) -> None:
+    guide = Path(__file__).parents[4] / "docs" / "guides" / "governance.md"
+    [example] = re.findall(r"```cedar\n(.*?)```", guide.read_text(), re.DOTALL)
+    (folder / "guide.cedar").write_text(example)
+    policy = CedarPolicy(folder.parent)
+    promote = {role: policy.decide(asked("manage_operation.promote", role)).verdict for role in Role}
+    assert promote.pop(Role.PM) is Verdict.ALLOW
+    assert set(promote.values()) == {Verdict.DENY}
+    till = policy.decide(asked(service="till"))
+    assert (till.verdict, till.approver) == (Verdict.NEEDS_APPROVAL, Role.PM)
+    assert [policy.decide(asked(role=role, service="vault")).verdict for role in (Role.PLATFORM, Role.OWNER)] == [
+        Verdict.ALLOW,
+        Verdict.DENY,
+    ]
 
 
 def test_a_rule_that_fails_while_it_is_asked_does_not_let_pass(folder: Path) -> None:
