@@ -144,20 +144,30 @@ class Charge(Value):
 
 
 class Spent(Value):
-    """What a day has cost so far, open reservations included."""
+    """What a day has cost so far, open reservations included. parts: by role, task and tenant."""
 
     total_usd: Decimal = ZERO
     by_role: Mapping[Role, Decimal] = {}
     by_task: Mapping[Task, Decimal] = {}
     by_tenant: Mapping[Name, Decimal] = {}
+    parts: Mapping[tuple[Role, Task, Name], Decimal] = {}
+
+    def of_tenant(self, tenant: Name) -> Spent:
+        """What one tenant has."""
+        return Spent.of((*key, usd) for key, usd in self.parts.items() if key[2] == tenant)
 
     @classmethod
     def of(cls, amounts: Iterable[tuple[str, str, str, Decimal]]) -> Spent:
         """amounts: role, task, tenant and USD, of one or several charges each."""
         total = ZERO
         sums: tuple[dict[str, Decimal], ...] = ({}, {}, {})
+        parts: dict[tuple[str, str, str], Decimal] = {}
         for role, task, tenant, usd in amounts:
             total += usd
+            parts[role, task, tenant] = parts.get((role, task, tenant), ZERO) + usd
             for by, key in zip(sums, (role, task, tenant), strict=True):
                 by[key] = by.get(key, ZERO) + usd
-        return cls.model_validate({"total_usd": total, "by_role": sums[0], "by_task": sums[1], "by_tenant": sums[2]})
+        by_role, by_task, by_tenant = sums
+        return cls.model_validate(
+            {"total_usd": total, "by_role": by_role, "by_task": by_task, "by_tenant": by_tenant, "parts": parts}
+        )

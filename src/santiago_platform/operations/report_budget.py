@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from ..domain.budget import Charge, Settlement, Spent
+from ..domain.budget import Charge, Settlement
 from ..domain.identity import Principal, Role
 from ..domain.proposal import Task
 from ..domain.value import Value
@@ -15,7 +15,7 @@ from .authority import authorise
 from .tenancy import of_all_tenants
 
 LAST_CHARGES = 20
-CHARGES_A_DAY = 100_000  # more than a day's budget pays for
+CHARGES_LOOKED_AT = 1_000  # of all tenants, for the last ones of one: a report is read again while it is listened to
 
 
 class ChargeView(Value):
@@ -34,7 +34,8 @@ class ChargeView(Value):
 
 class BudgetReport(Value):
     """Amounts are decimals in USD, as text so that they are exact. limit_usd, left_usd: of the day, for those who may
-    see what all tenants spend; the others see their own tenant's. last: newest first."""
+    see what all tenants spend; the others see their own tenant's. last: newest first; of a tenant, what is among the
+    last 1,000 of all."""
 
     day: date
     time_zone: str
@@ -54,11 +55,11 @@ async def report_budget(ports: Ports, principal: Principal) -> BudgetReport:
     budget, spent = await spent_today(ports, ports.clock.now())
     day = budget.day(ports.clock.now())
     whole = of_all_tenants(principal) or settings.tenant_names == {principal.tenant}
-    limit = LAST_CHARGES if whole else CHARGES_A_DAY
+    limit = LAST_CHARGES if whole else CHARGES_LOOKED_AT
     charges = list(await ports.store.read(lambda view: view.charges(day=day, limit=limit)))
     if not whole:
         charges = [charge for charge in charges if charge.tenant == principal.tenant]
-        spent = Spent.of((c.role, c.task, c.tenant, c.amount_usd) for c in charges)
+        spent = spent.of_tenant(principal.tenant)
     return BudgetReport(
         day=day,
         time_zone=budget.time_zone,
