@@ -501,9 +501,10 @@ async def test_a_rollback_that_waits_begins_however_many_changes_wait_for_an_app
     production = platform.workspace.current.environments["production"]
     asked_for = production.model_copy(update={"approvals": ApprovalRule(required=True)})
     platform.workspace.current = Settings(environments={"production": asked_for})
-    for _ in range(50):
+    for number in range(60):
         platform.clock.advance(0.001)
-        waits = await scale_resources(platform.ports, ANN, ScaleRequest(**WHERE, replicas=2))
+        who = ANN.model_copy(update={"name": f"ann-{number}"})
+        waits = await scale_resources(platform.ports, who, ScaleRequest(**WHERE, replicas=2))
         assert waits.state == "awaiting"
     await settle(platform)
     assert (await status(platform, told.id)).state == "succeeded"
