@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ..domain.deployment import Deployment, Version
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.identity import Principal
+from ..domain.identity import PLATFORM, Principal
 from ..domain.live_period import LivePeriod, chosen, former
 from ..domain.operation import Operation, OperationState
 from ..domain.phase import Phase
@@ -16,6 +16,7 @@ from ..domain.rollout_decision import begin
 from ..domain.strategy import Strategy
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import authorise
 from .change import Record
 
 KIND = "rollback_service"
@@ -42,16 +43,22 @@ async def roll_back(
     operation that is taken back, if it is meant to be a certain one. No gate is asked. A rollout that is under way is
     aborted; where `to` is not the version that it came from, the new operation begins once it has gone back, and it
     takes the place of one that waits for that already.
+    A version that was itself taken back is no way back: whoever goes there has to be allowed to deploy it.
     Raises FAILED_PRECONDITION where there is nothing to go back to, and says to what there is; CONFLICT where only a
-    number of replicas is taken back and a rollout is under way.
+    number of replicas is taken back and a rollout is under way; PERMISSION_DENIED.
     """
+    no_deploy = _no_deploy(ports, principal, service, environment)
     kept = frozenset(r.digest for r in await ports.artifacts.list(service)) if to is not None else frozenset()
     now, rollout_id = ports.clock.now(), ports.clock.new_id("ro")
 
     def choose(view: Snapshot, deployment: Deployment) -> Version:
         if to is not None:
-            return _named(view, deployment, to, kept)
-        return _taken_back(view, deployment, of) if of is not None else _previous(deployment)
+            version = _named(view, deployment, to, kept)
+        else:
+            version = _taken_back(view, deployment, of) if of is not None else _previous(deployment)
+        if no_deploy is not None and _was_taken_back(view, deployment, version):
+            raise no_deploy
+        return version
 
     def unit(tx: Transaction) -> str:
         deployment, active = tx.deployment(service, environment), tx.active_rollout(service, environment)
@@ -95,6 +102,23 @@ async def roll_back(
         return operation.id
 
     return await ports.store.write(unit)
+
+
+def _no_deploy(ports: Ports, principal: Principal, service: str, environment: str) -> PlatformError | None:
+    """Why the principal may not deploy there; None where it may."""
+    if principal.name == PLATFORM.name and principal.role is PLATFORM.role:
+        return None
+    try:
+        authorise(ports, principal, "deploy_service", service=service, environment=environment)
+    except PlatformError as exc:
+        return exc
+    return None
+
+
+def _was_taken_back(view: Snapshot, deployment: Deployment, version: Version) -> bool:
+    periods = view.live_periods(deployment.service, deployment.environment)
+    last = next((p for p in reversed(periods) if p.version.name == version.name), None)
+    return last is not None and last.taken_back
 
 
 async def start_rollback(

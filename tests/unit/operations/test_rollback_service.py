@@ -574,3 +574,15 @@ async def test_a_held_rollout_that_was_scaled_is_still_waited_for_by_nobody(plat
     asked_at = platform.clock.monotonic()
     assert (await tell(platform, "wait", operation=held.id)).phase == "holding"
     assert platform.clock.monotonic() == asked_at
+
+
+async def test_who_may_not_deploy_does_not_bring_back_what_was_taken_back(platform: FakePlatform) -> None:
+    await deploy(platform, "v1")
+    bad = (await deploy(platform, "v2")).version
+    assert (await back(platform)).version != bad
+    quinn = Principal(name="quinn", role=Role.QA)
+    command = OperationCommand(action="rollback", **WHERE)
+    with pytest.raises(PlatformError) as refused:
+        await manage_operation(platform.ports, quinn, command)
+    assert refused.value.code is ErrorCode.PERMISSION_DENIED
+    assert (await back(platform)).version == bad, "who may deploy it may go there"
