@@ -97,6 +97,8 @@ def _check_texts(operation: str, arguments: list[Rule], *, or_rules: bool) -> No
 
 
 def _check_fractional(arguments: list[Rule]) -> None:
+    if not isinstance(arguments[0], list | dict):
+        raise ValueError(f"fractional tells users apart by a rule, such as a var, not by {arguments[0]!r:.40}")
     shares = _shares(arguments)
     if not shares:
         raise ValueError("fractional has no variants to choose from")
