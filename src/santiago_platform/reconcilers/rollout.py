@@ -21,16 +21,15 @@ from ..domain.rollout import Message, MessageKind, Rollout, Seen, VersionSeen, d
 from ..domain.rollout_decision import after_jump, decide, progress, settle
 from ..domain.signal import LogLine
 from ..operations.change import complete_operation
-from ..operations.check_gates import require_gates_of_build, require_gates_still
-from ..operations.deploy_service import version_of
+from ..operations.check_gates import require_gates_still
 from ..operations.release_service import prune_releases
 from ..operations.rollback_service import KIND as ROLLBACK
 from ..operations.rollback_service import begin_waiting, waiting_rollbacks
-from ..operations.tenancy import require_quota
 from ..ports import Ports
 from ..ports.compute import InstanceStatus
 from ..ports.logs import LogFilter
 from ..ports.store import Snapshot, Transaction
+from .build import Builds
 from .canary import CanaryObserver
 from .clock_jump import ClockJumps
 from .jobs import JobRuns
@@ -73,7 +72,7 @@ class RolloutReconciler:
         self._canary = CanaryObserver(ports)
         self._synthetic = SyntheticLoad(ports)
         self._watch = WatchObserver(ports)
-        self._builds: dict[str, asyncio.Task[Version]] = {}
+        self._builds = Builds(ports)
         self._wakes: dict[Key, asyncio.Event] = {}
         self._refusals: dict[str, tuple[float, str]] = {}
         self._jumps = ClockJumps(ports.clock)
@@ -100,10 +99,10 @@ class RolloutReconciler:
                     log.exception("looking for services failed")
                 activated = await self._ports.activation.wait(SWEEP_SECONDS)
         finally:
-            tasks = [*loops.values(), *self._builds.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for loop in loops.values():
+                loop.cancel()
+            await asyncio.gather(*loops.values(), return_exceptions=True)
+            await self._builds.end()
             await self._synthetic.end()
             await self._canary.end()
 
@@ -255,7 +254,7 @@ class RolloutReconciler:
             not_ready_because=done.why_not_ready(rollout.new.name) if rollout.new else "",
         )
         if rollout.phase is Phase.RELEASING:
-            return seen.model_copy(update=self._release(rollout))
+            return seen.model_copy(update=self._builds.seen(rollout))
         if rollout.stepwise and not rollout.phase.going_back:
             self._canary.prepare(rollout)
             if rollout.moved:
@@ -295,34 +294,6 @@ class RolloutReconciler:
         lines: list[LogLine] = list(reversed(page.lines))
         return tuple(line.text[:400] for line in lines)
 
-    def _release(self, rollout: Rollout) -> dict[str, object]:
-        """The build runs beside the passes. After a crash it is begun again, which the port says is harmless."""
-        task = self._builds.get(rollout.id)
-        if task is None:
-            task = asyncio.create_task(self._build(rollout), name=f"build {rollout.id}")
-            task.add_done_callback(lambda _: self._ports.activation.activate())
-            self._builds[rollout.id] = task
-        if not task.done():
-            return {}
-        del self._builds[rollout.id]
-        failure = task.exception()
-        if failure is None:
-            return {"released": task.result()}
-        if isinstance(failure, PlatformError):
-            return {"release_error": failure.message[:2000]}
-        if not isinstance(failure, Exception):
-            raise failure
-        log.error("build of %s failed", rollout.id, exc_info=failure)
-        return {"release_error": "the build failed inside the platform; its log has the trace"}
-
-    async def _build(self, rollout: Rollout) -> Version:
-        release = await self._ports.artifacts.build(rollout.service, rollout.git_ref or "HEAD")
-        version = await version_of(self._ports, release.digest, rollout.service, rollout.environment, rollout.replicas)
-        await require_gates_of_build(self._ports, rollout.operation_id, release, version.name)
-        settings, known = self._ports.workspace.settings(), rollout.model_copy(update={"new": version})
-        await self._ports.store.read(lambda view: require_quota(view, settings, known))
-        return version
-
     async def _store(self, rows: _Rows, rollout: Rollout, after: Rollout) -> None:
         """The next phase, what it makes of the deployment and the operation, and the inbox: all or nothing, which it is
         where a message has come in meanwhile."""
@@ -358,8 +329,7 @@ class RolloutReconciler:
         if finished is not None:
             self._canary.forget(after.id)
             self._jumps.forget(_clocked(after))
-            if task := self._builds.pop(after.id, None):
-                task.cancel()
+            self._builds.forget(after.id)
             await self._complete_log(finished)
             for release in await prune_releases(self._ports):
                 log.info("pruned release %s of %s", release.short, release.service)

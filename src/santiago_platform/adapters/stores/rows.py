@@ -6,11 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import TypeVar
-
-from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
 
 from ...domain.budget import NANO, Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
@@ -29,6 +25,7 @@ from ...domain.session import Session
 from ...domain.value import Value
 from ...ports.store import Step
 from . import statements as sql
+from .document import document, value_of
 
 V = TypeVar("V", bound=Value)
 
@@ -190,7 +187,7 @@ class Rows:
             running=operation.state is OperationState.RUNNING,
             unlogged=operation.state.finished and not operation.logged,
             created_at_us=_microseconds(operation.created_at),
-            document=_document(operation),
+            document=document(operation),
         )
 
     def prune_operations(self, *, keep: int, limit: int) -> int:
@@ -210,7 +207,7 @@ class Rows:
                 environment=rollout.environment,
                 active=not rollout.phase.finished,
                 epoch=rollout.epoch,
-                document=_document(rollout),
+                document=document(rollout),
             )
         self._add_step(rollout)
 
@@ -222,7 +219,7 @@ class Rows:
                 epoch_before=rollout.epoch - 1,
                 active=not rollout.phase.finished,
                 epoch=rollout.epoch,
-                document=_document(rollout),
+                document=document(rollout),
             ).rowcount
         if stored != 1:
             raise PlatformError(
@@ -234,7 +231,7 @@ class Rows:
 
     def add_message(self, rollout_id: str, message: Message) -> None:
         self._execute(
-            sql.ADD_MESSAGE, rollout_id=rollout_id, message_id=message.id, waiting=True, document=_document(message)
+            sql.ADD_MESSAGE, rollout_id=rollout_id, message_id=message.id, waiting=True, document=document(message)
         )
 
     def remove_messages(self, rollout_id: str, message_ids: Sequence[str]) -> None:
@@ -248,13 +245,13 @@ class Rows:
             service=deployment.service,
             environment=deployment.environment,
             tenant=deployment.tenant,
-            document=_document(deployment),
+            document=document(deployment),
         )
 
     def save_live_period(self, period: LivePeriod) -> None:
         where = {"service": period.service, "environment": period.environment}
-        document = _document(period)
-        self._execute(sql.SAVE_LIVE_PERIOD, **where, number=period.number, release=period.release, document=document)
+        number, release = period.number, period.release
+        self._execute(sql.SAVE_LIVE_PERIOD, **where, number=number, release=release, document=document(period))
         self._execute(sql.FORGET_OLD_PERIODS, **where, keep=PERIODS_KEPT)
 
     def forget_live_periods(self, release: str) -> None:
@@ -269,7 +266,7 @@ class Rows:
             job=run.job.name,
             rollout_id=run.rollout_id,
             unfinished=not run.state.finished,
-            document=_document(run),
+            document=document(run),
         )
 
     def forget_job_runs(self, run_ids: Sequence[str]) -> None:
@@ -277,7 +274,7 @@ class Rows:
             self._execute(sql.FORGET_JOB_RUN, id=run_id)
 
     def save_token(self, token: Token) -> None:
-        self._execute(sql.SAVE_TOKEN, id=token.id, document=_document(token))
+        self._execute(sql.SAVE_TOKEN, id=token.id, document=document(token))
 
     def save_session(self, session: Session) -> None:
         self._execute(
@@ -286,7 +283,7 @@ class Rows:
             tenant=session.principal.tenant,
             name=session.principal.name,
             expires_at_us=(session.expires_at - _EPOCH) // timedelta(microseconds=1),
-            document=_document(session),
+            document=document(session),
         )
 
     def forget_sessions(self, *, expired_before: datetime) -> None:
@@ -294,11 +291,11 @@ class Rows:
 
     def add_attestation(self, attestation: Attestation) -> None:
         self._execute(
-            sql.ADD_ATTESTATION, id=attestation.id, release=attestation.release, document=_document(attestation)
+            sql.ADD_ATTESTATION, id=attestation.id, release=attestation.release, document=document(attestation)
         )
 
     def save_flags(self, file: FlagFile) -> None:
-        self._execute(sql.SAVE_FLAGS, name=FLAGS, document=_document(file))
+        self._execute(sql.SAVE_FLAGS, name=FLAGS, document=document(file))
 
     def save_change_request(self, request: ChangeRequest) -> None:
         self._execute(
@@ -307,7 +304,7 @@ class Rows:
             release=request.release,
             environment=request.environment,
             open=request.is_open,
-            document=_document(request),
+            document=document(request),
         )
 
     def save_charge(self, charge: Charge) -> None:
@@ -320,7 +317,7 @@ class Rows:
             tenant=charge.tenant,
             open=charge.settlement is Settlement.OPEN,
             amount_nano_usd=int(charge.amount_usd / NANO),
-            document=_document(charge),
+            document=document(charge),
         )
 
     def add_mail(self, mail: Mail) -> None:
@@ -333,12 +330,12 @@ class Rows:
             key=mail.key,
             unread=mail.unread,
             at_us=_microseconds(mail.at),
-            document=_document(mail),
+            document=document(mail),
         )
 
     def save_mail(self, mail: Mail) -> None:
         self._execute(
-            sql.SAVE_MAIL, mail_id=mail.id, of_mailbox=mail.mailbox, unread=mail.unread, document=_document(mail)
+            sql.SAVE_MAIL, mail_id=mail.id, of_mailbox=mail.mailbox, unread=mail.unread, document=document(mail)
         )
 
     def prune_mail(self, before: datetime, *, limit: int) -> int:
@@ -353,17 +350,17 @@ class Rows:
         self._execute(sql.SAVE_DELIVERY, **_columns(delivery))
 
     def _add_step(self, rollout: Rollout) -> None:
-        self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=_document(Step.of(rollout)))
+        self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=document(Step.of(rollout)))
 
     def _execute(self, statement: str, **parameters: object) -> sqlite3.Cursor:
         return self._connection.execute(statement, parameters)
 
     def _one(self, kind: type[V], statement: str, **parameters: object) -> V | None:
         row = self._connection.execute(statement, parameters).fetchone()
-        return None if row is None else _value(kind, row[0])
+        return None if row is None else value_of(kind, row[0])
 
     def _all(self, kind: type[V], statement: str, **parameters: object) -> list[V]:
-        return [_value(kind, document) for (document,) in self._connection.execute(statement, parameters)]
+        return [value_of(kind, text) for (text,) in self._connection.execute(statement, parameters)]
 
 
 def _microseconds(at: datetime) -> int:
@@ -376,7 +373,7 @@ def _columns(delivery: Delivery) -> dict[str, object]:
         "state": delivery.state,
         "next_us": _microseconds(delivery.next_at),
         "at_us": _microseconds(delivery.at),
-        "document": _document(delivery),
+        "document": document(delivery),
     }
 
 
@@ -390,41 +387,4 @@ def _one_active(rollout: Rollout) -> Iterator[None]:
             f"{rollout.service}/{rollout.environment} has an active rollout",
             "wait for it, or abort it with manage_operation",
             internal=str(exc),
-        ) from exc
-
-
-def _document(value: Value) -> str:
-    try:
-        return value.stored()
-    except PydanticSerializationError as exc:
-        raise PlatformError(
-            ErrorCode.INVALID_ARGUMENT,
-            f"this {type(value).__name__.lower()} cannot be stored: it holds text or values that JSON cannot",
-            "send valid Unicode and plain JSON values",
-            internal=str(exc),
-        ) from exc
-
-
-@lru_cache(maxsize=VALUES_KEPT)
-def _value(kind: type[V], document: str) -> V:
-    """Kept by its text: values are immutable, and most reads find what they found before."""
-    try:
-        return kind.model_validate_json(document)
-    except ValidationError as exc:
-        name = kind.__name__.lower()
-        errors = exc.errors(include_url=False, include_input=False)
-        unknown = [".".join(map(str, e["loc"])) for e in errors if e["type"] == "extra_forbidden"]
-        if len(unknown) == len(errors):
-            raise PlatformError(
-                ErrorCode.FAILED_PRECONDITION,
-                f"a stored {name} has fields that this version of the platform does not know: {', '.join(unknown)}",
-                "a newer version stored it: start that one again",
-                internal=document[:2000],
-            ) from exc
-        where = ".".join(map(str, errors[0]["loc"]))
-        raise PlatformError(
-            ErrorCode.DATA_CORRUPT,
-            f"a stored {name} cannot be read: {errors[0]['msg']}, at {where or 'its start'}",
-            "restore a backup of the database; what is deployed keeps running",
-            internal=document[:2000],
         ) from exc
