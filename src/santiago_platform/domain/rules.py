@@ -1,0 +1,61 @@
+"""Recording and alert rules as Prometheus evaluates them, and the cases that show what they do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from .value import Value
+
+
+class Severity(StrEnum):
+    """A page wakes somebody; a ticket waits for working hours; info is only told."""
+
+    PAGE = "page"
+    TICKET = "ticket"
+    INFO = "info"
+
+
+class Rule(Value):
+    """Either records `record` or fires `alert`. expr: PromQL. for_seconds: how long it must hold before it fires.
+
+    An alert carries the labels `service`, `environment` and `severity`, and `slo`, `version` or `owner` where it has
+    one; its annotations are `summary`, `description` and `runbook_url`.
+    """
+
+    record: str = ""
+    alert: str = ""
+    expr: str
+    for_seconds: Annotated[float, Field(ge=0)] = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.record) == bool(self.alert):
+            raise ValueError("a rule has either record or alert")
+        return self
+
+
+class RuleGroup(Value):
+    """Rules that are evaluated one after the other, so a later one may use what an earlier one recorded."""
+
+    name: str
+    interval_seconds: Annotated[float, Field(gt=0)] = 60
+    rules: tuple[Rule, ...]
+
+
+class RuleTest(Value):
+    """A case: these series in, these alerts and values out.
+
+    series: by selector, values in promtool's notation ("0+60x10"). alerts: name, moment in seconds, and the labels that
+    are expected to fire then; none where nothing may. values: expression, moment, and what it must be by labels.
+    """
+
+    name: str
+    interval_seconds: float = 60
+    series: dict[str, str]
+    alerts: tuple[tuple[str, float, tuple[dict[str, str], ...]], ...] = ()
+    values: tuple[tuple[str, float, dict[str, float]], ...] = ()
