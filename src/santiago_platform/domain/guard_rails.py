@@ -6,11 +6,13 @@ They only take away: what passes them meets the same policy, gates and quotas as
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from .errors import ErrorCode, PlatformError
+from .exposure import exposures
 from .identity import Name
 from .strategy import Strategy
 from .value import Value
@@ -21,17 +23,27 @@ class GuardRails(Value):
     of it; up to `replicas`, and up to what santiago.yaml says, more is no matter. canary_weight: percent that the first
     step of a canary may have. hold_first: environments, or kinds of them, whose first deployment of a service must be
     held for a person. downtime: whether strategy recreate may be proposed. fixes: whether a proposal may name an
-    incident, which opens gates. delete_flags: whether it may remove a flag.
+    incident, which opens gates. delete_flags: whether it may remove a flag. cost_usd: that asking for one
+    proposal may cost.
+
+    public, privilege, bypass: whether a request may carry what `exposure` finds: reach from beyond this machine, rights
+    beyond those of a service, and ways round the platform's checks.
     """
 
     growth: Annotated[float, Field(ge=1, le=100)] = 2.0
     shrink: Annotated[float, Field(ge=0, le=1)] = 0.5
     replicas: Annotated[int, Field(ge=0, le=100)] = 5
     canary_weight: Annotated[int, Field(ge=0, le=99)] = 25
+    skip_canary: bool = False
+    bake_seconds: Annotated[float, Field(ge=0, le=7 * 86400)] = 600.0
     hold_first: tuple[Name, ...] = ("production",)
     downtime: bool = False
     fixes: bool = False
     delete_flags: bool = False
+    cost_usd: Annotated[Decimal, Field(ge=0, le=10_000)] = Decimal(3)
+    public: bool = False
+    privilege: bool = False
+    bypass: bool = False
 
 
 class Deploying(Value):
@@ -39,7 +51,8 @@ class Deploying(Value):
     None is santiago.yaml's.
 
     current: replicas that run now; 0 where nothing is live. configured: replicas of santiago.yaml. usual: its strategy.
-    first_weight: of its canary.
+    first_weight: of its canary. bake_seconds: that the new version would be watched; usual_bake_seconds: by
+    santiago.yaml's strategy.
     """
 
     environment: str
@@ -52,6 +65,8 @@ class Deploying(Value):
     configured: int
     usual: Strategy
     first_weight: int
+    bake_seconds: float
+    usual_bake_seconds: float
 
 
 def check_deployment(rails: GuardRails, asked: Deploying) -> None:
@@ -68,6 +83,13 @@ def check_deployment(rails: GuardRails, asked: Deploying) -> None:
         raise _refused(
             "canary_weight",
             f"the first step has {asked.first_weight}% of the traffic, more than {rails.canary_weight}%",
+        )
+    if strategy is not Strategy.CANARY and asked.usual is Strategy.CANARY and asked.current and not rails.skip_canary:
+        raise _refused("skip_canary", f"strategy {strategy} gives all the traffic at once where a canary is usual")
+    least = min(rails.bake_seconds, asked.usual_bake_seconds)
+    if asked.bake_seconds < least:
+        raise _refused(
+            "bake_seconds", f"the new version would be watched for {asked.bake_seconds:g} s: at least {least:g} s"
         )
     if asked.replicas is not None:
         check_replicas(rails, asked.replicas, current=asked.current, configured=asked.configured)
@@ -86,6 +108,20 @@ def check_replicas(rails: GuardRails, replicas: int, *, current: int, configured
 def check_flag_removal(rails: GuardRails) -> None:
     if not rails.delete_flags:
         raise _refused("delete_flags", "it would remove a flag")
+
+
+def check_exposure(rails: GuardRails, request: JsonValue) -> None:
+    """Of any typed request, as JSON. Raises PlatformError(FAILED_PRECONDITION) that names the rule and the field."""
+    for found in exposures(request):
+        if not getattr(rails, found.rule):
+            raise _refused(found.rule, f"{found.where} is {found.what}")
+
+
+def check_cost(rails: GuardRails, spent_usd: Decimal, worst_case_usd: Decimal) -> None:
+    """Before an advisor is asked once more. spent_usd: for this proposal so far."""
+    if spent_usd + worst_case_usd > rails.cost_usd:
+        so_far = f"beside ${spent_usd:f}: at most ${rails.cost_usd:f}"
+        raise _refused("cost_usd", f"asking once more may cost ${worst_case_usd:f} {so_far}")
 
 
 def _refused(rule: str, why: str) -> PlatformError:

@@ -18,12 +18,13 @@ from ..domain.advisor import CLIENT
 from ..domain.budget import ZERO, Charge, Price, Settlement
 from ..domain.context import clean
 from ..domain.errors import ErrorCode, PlatformError
+from ..domain.guard_rails import check_cost
 from ..domain.identity import Principal
 from ..domain.proposal import Ask, Completion, Draft, Planner, Proposal, Usage
 from ..ports import Ports
 from ..ports.advisors import Advisor, AnswerError, NotBilledError
 from ..ports.client_model import NeedsInput, calling
-from .ai_budget import reserve, settle, spent_today
+from .ai_budget import reserve, settle, spent_today, worst_case
 
 CORRECTABLE = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_FOUND})
 TRIES = 2  # of one advisor: the second is told what was wrong with the first answer
@@ -63,7 +64,7 @@ async def advise(
         for _ in range(TRIES if model or advisor.name == CLIENT else 1):
             asked = ask.model_copy(update={"correction": correction})
             try:
-                completion, amount = await _call(ports, principal, advisor, model, asked, operation)
+                completion, amount = await _call(ports, principal, advisor, model, asked, operation, cost)
             except _Failed as failed:
                 cost, last = cost + failed.cost_usd, failed.why
                 tried.append(f"{Planner(advisor=advisor.name, model=model)}: {failed.why.message}")
@@ -104,9 +105,9 @@ class _Failed(Exception):  # noqa: N818 - not an error of its own: it carries on
 
 
 async def _call(
-    ports: Ports, principal: Principal, advisor: Advisor, model: str, ask: Ask, operation: str
+    ports: Ports, principal: Principal, advisor: Advisor, model: str, ask: Ask, operation: str, spent_usd: Decimal
 ) -> tuple[Completion, Decimal]:
-    """One call, charged. Raises _Failed with what it may have cost."""
+    """One call, charged. spent_usd: on the proposal before it. Raises _Failed with what it may have cost."""
     if not model:
         try:
             return await advisor.propose(ask, model), ZERO
@@ -114,6 +115,9 @@ async def _call(
             raise _Failed(exc, ZERO) from exc
     price = advisor.price(model)
     try:
+        if price is not None:
+            rails = ports.workspace.last_good_settings().advisors.guard_rails
+            check_cost(rails, spent_usd, worst_case(ask, price))
         charge = await reserve(
             ports, principal, ask, advisor=advisor.name, model=model, price=price, operation=operation
         )

@@ -60,6 +60,12 @@ async def _check_deployment(ports: Ports, principal: Principal, scope: Scope, pl
     usual = settings.environments[asked.environment].settings(asked.service)
     deployment = await _deployment(ports, asked.service, asked.environment)
     live = deployment.live if deployment else None
+    strategy, canary = usual.strategy or Strategy.BLUE_GREEN, usual.canary or Canary()
+
+    def bake(by: Strategy) -> float:
+        pauses = sum(step.pause_seconds for step in canary.steps) if by is Strategy.CANARY and live else 0.0
+        return pauses + (usual.watch_seconds or 0.0)
+
     check_deployment(
         settings.advisors.guard_rails,
         Deploying(
@@ -71,8 +77,10 @@ async def _check_deployment(ports: Ports, principal: Principal, scope: Scope, pl
             hold=asked.hold,
             current=live.replicas if live else 0,
             configured=usual.replicas or 1,
-            usual=usual.strategy or Strategy.BLUE_GREEN,
-            first_weight=(usual.canary or Canary()).steps[0].weight,
+            usual=strategy,
+            first_weight=canary.steps[0].weight,
+            bake_seconds=bake(asked.strategy or strategy),
+            usual_bake_seconds=bake(strategy),
         ),
     )
     what = next(f"{n} {v}" for n in ("release", "git_ref", "from_environment") if (v := getattr(asked, n)) is not None)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from ..domain.context import clean
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
+from ..domain.guard_rails import check_exposure
 from ..domain.identity import Principal
 from ..domain.proposal import Draft, Proposal, Task
 from ..ports import Ports
@@ -110,6 +111,7 @@ async def plan_from_words(ports: Ports, principal: Principal, kind: Plannable[T]
         checked: list[Checked] = []
 
         async def check(request: T) -> None:
+            check_exposure(ports.workspace.settings().advisors.guard_rails, request.model_dump(mode="json"))
             checked.append(await kind.check(ports, principal, scope, request))
 
         try:
