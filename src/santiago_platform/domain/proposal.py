@@ -13,6 +13,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
+from .narrative import Fact
 from .value import Value
 
 T = TypeVar("T", bound=BaseModel)
@@ -61,8 +62,9 @@ class Ask(Value):
 
     words: of whoever asked. system: who the advisor is and what it must not do. prompt: the words and the context,
     rendered, untrusted text fenced. answer: the JSON schema of the `Draft` that is wanted. correction: what was wrong
-    with the answer before, word for word; empty at first. known: names that exist, by kind, for a planner that reads no
-    prose. max_answer_tokens: the provider is told to stop there, and is paid at most that much.
+    with the answer before, word for word; empty at first. known: names that exist, by kind, and facts: what is to be
+    told, for a planner that reads no prose. max_answer_tokens: the provider is told to stop there, and is paid at most
+    that much.
     """
 
     task: Task
@@ -72,6 +74,7 @@ class Ask(Value):
     answer: dict[str, object]
     correction: str = ""
     known: dict[str, tuple[str, ...]] = {}
+    facts: tuple[Fact, ...] = ()
     max_answer_tokens: Annotated[int, Field(ge=1)] = 4096
 
     @property

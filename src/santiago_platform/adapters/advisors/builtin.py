@@ -7,8 +7,9 @@ import json
 from ...domain.advisor import BUILTIN
 from ...domain.budget import Price
 from ...domain.errors import ErrorCode
+from ...domain.narrative import Narrative, plain_narrative
 from ...domain.planner import EXAMPLES, PlanError, plan
-from ...domain.proposal import Ask, Completion, Task
+from ...domain.proposal import Ask, Completion, Draft, Task
 from ...ports.advisors import AnswerError
 
 
@@ -24,6 +25,11 @@ class BuiltinPlanner:
         return None
 
     async def propose(self, ask: Ask, model: str) -> Completion:
+        if ask.facts:
+            told = Draft[Narrative](
+                request=plain_narrative(ask.facts), rationale="The facts as they are.", confidence=1.0
+            )
+            return Completion(text=told.model_dump_json(), model="")
         try:
             return Completion(text=json.dumps(plan(ask.task, ask.words, ask.known)), model="")
         except PlanError as exc:
