@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +17,16 @@ from santiago_platform.adapters.advisors.keys import Keys
 from santiago_platform.adapters.advisors.price_list import list_price
 from santiago_platform.adapters.fake.advisors import FakeAdvisor, FakeAdvisors
 from santiago_platform.adapters.fake.clock import ManualClock
+from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.advisor import Advisors as AdvisorSettings
 from santiago_platform.domain.advisor import AdvisorType, Api, Provider
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.proposal import Completion, Task
-from santiago_platform.ports.advisors import NotBilledError
+from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.proposal import Completion, Draft, Task
+from santiago_platform.operations.advise import advise
+from santiago_platform.operations.plan_checks import DeploymentPlan
+from santiago_platform.ports.advisors import Advisor, NotBilledError
 from santiago_platform.testing.advisors import DRAFT, KEY, AdvisorContract, AdvisorsContract, ProviderContract, ask
 from santiago_platform.testing.provider import Wire
 
@@ -109,14 +115,17 @@ class TestWorkspaceAdvisors(AdvisorsContract):
         assert names(advisors) == ["a", "b", "builtin"]
         advisors.report(first, FAILED)
         assert names(advisors) == ["b", "builtin"]
+        assert not advisors.begin(first)
         clock.advance(60)
-        assert names(advisors) == ["a", "b", "builtin"]
+        assert names(advisors) == ["a", "b", "builtin"] == names(advisors), "who is asked for takes nothing"
+        assert advisors.begin(first)
         assert names(advisors) == ["b", "builtin"]
+        assert not advisors.begin(first), "one call tries it"
         advisors.report(first, FAILED)
         clock.advance(59)
         assert names(advisors) == ["b", "builtin"]
         clock.advance(1)
-        assert names(advisors) == ["a", "b", "builtin"]
+        assert advisors.begin(first)
         advisors.report(first, None)
         assert names(advisors) == ["a", "b", "builtin"] == names(advisors)
 
@@ -126,9 +135,27 @@ class TestWorkspaceAdvisors(AdvisorsContract):
         for _ in range(3):
             advisors.report(advisors.order(Task.SUMMARY)[0], FAILED)
         clock.advance(60)
-        assert names(advisors)[0] == "a"
+        assert advisors.begin(advisors.order(Task.SUMMARY)[0])
+        clock.advance(59)
+        assert names(advisors)[0] == "b"
+        clock.advance(1)
+        assert advisors.begin(advisors.order(Task.SUMMARY)[0])
+
+    async def test_the_one_try_is_left_to_whoever_needs_it_where_an_earlier_advisor_answers(
+        self, settings: list[Settings], clock: ManualClock
+    ) -> None:
+        platform = FakePlatform(clock=clock)
+        advisors = WorkspaceAdvisors(lambda: settings[-1], lambda _: KEY, clock)
+        second = advisors.order(Task.SUMMARY)[1]
+        for _ in range(3):
+            advisors.report(second, FAILED)
         clock.advance(60)
-        assert names(advisors)[0] == "a"
+        answers = FakeAdvisor("a", Completion(text=json.dumps(DRAFT), model="m"))
+        ports = replace(platform.ports, advisors=_Replaced(advisors, answers))
+        for _ in range(3):
+            proposal = await advise(ports, Principal(name="ann", role=Role.DEVELOPER), ask(), Draft[DeploymentPlan])
+            assert proposal.by.advisor == "a"
+        assert names(advisors) == ["a", "b", "builtin"]
 
     def test_changed_settings_count_from_the_next_call_on(
         self, advisors: WorkspaceAdvisors, settings: list[Settings]
@@ -145,6 +172,19 @@ class TestWorkspaceAdvisors(AdvisorsContract):
     def test_secrets_are_redacted(self, advisors: WorkspaceAdvisors) -> None:
         secret = "ghp_" + "a1B2" * 9
         assert secret not in advisors.redacted(f"clone with {secret} please")
+
+
+class _Replaced:
+    """Those of a workspace, the first of them another."""
+
+    def __init__(self, advisors: WorkspaceAdvisors, first: FakeAdvisor) -> None:
+        self._advisors, self._first = advisors, first
+
+    def order(self, task: Task) -> Sequence[Advisor]:
+        return (self._first, *self._advisors.order(task)[1:])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._advisors, name)
 
 
 def names(advisors: WorkspaceAdvisors, task: Task = Task.SUMMARY) -> list[str]:

@@ -123,6 +123,9 @@ async def _call(
         )
     except PlatformError as exc:
         raise _Failed(exc, ZERO) from exc
+    if not ports.advisors.begin(advisor):
+        await _settle(ports, charge, Settlement.RELEASED)
+        raise _Failed(PlatformError(ErrorCode.UNAVAILABLE, "it is left alone after several failures"), ZERO)
     try:
         completion = await advisor.propose(ask, model)
     except NotBilledError as exc:

@@ -55,10 +55,15 @@ class Advisors(Protocol):
     """The advisors of the workspace."""
 
     def order(self, task: Task) -> Sequence[Advisor]:
-        """As the workspace names them, without those whose circuit is open; the built-in planner is always the last."""
+        """As the workspace names them, without those whose circuit is open; the built-in planner is always the last.
+        Asking for it takes nothing: who is in it need not be asked."""
+
+    def begin(self, advisor: Advisor) -> bool:
+        """Right before a call to one of `order`. False: it is left alone, since its circuit has opened meanwhile, or
+        since the one call that tries it again is another's."""
 
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
-        """How a call ended: several failures in a row open an advisor's circuit for a while."""
+        """How a call that began ended: several failures in a row open an advisor's circuit for a while."""
 
     def redacted(self, text: str) -> str:
         """What of a text may leave the machine: without secrets. Everything that goes into a prompt passes here."""

@@ -44,6 +44,8 @@ class AdvisorsContract:
         for advisor in advisors.order(Task.SUMMARY):
             advisors.report(advisor, PlatformError(ErrorCode.UNAVAILABLE, "away"))
             advisors.report(advisor, None)
+            assert advisors.begin(advisor)
+            advisors.report(advisor, None)
         assert advisors.order(Task.SUMMARY)
 
     def test_plain_text_is_left_as_it_is_by_redaction(self, advisors: Advisors) -> None:

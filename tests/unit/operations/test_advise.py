@@ -12,6 +12,7 @@ import pytest
 from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.stores.sqlite import SqliteStore
+from santiago_platform.domain.advisor import Advisors as AdvisorSettings
 from santiago_platform.domain.budget import MOST_USD, AiBudget, Charge, Price, Settlement
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
@@ -115,6 +116,26 @@ async def test_each_failure_is_settled_as_what_it_may_have_cost_and_the_next_one
     assert await ledger(platform) == [(settlement, cost)]
     assert (proposal.by.advisor, proposal.cost_usd) == ("builtin", cost)
     assert proposal.tried == (f"one (strong): {failure.message}",)
+
+
+async def test_who_is_left_alone_meanwhile_is_not_asked_and_costs_nothing(platform: FakePlatform) -> None:
+    one = external("one", ANSWERED)
+    platform.advisors.away.add("one")
+    proposal = await ask(platform, one)
+    assert (proposal.by.advisor, one.asked, platform.advisors.reports) == ("builtin", [], [])
+    assert await ledger(platform) == [(Settlement.RELEASED, Decimal(0))]
+    assert proposal.tried == ("one (strong): it is left alone after several failures",)
+
+
+async def test_a_proposal_costs_no_more_than_its_ceiling_however_many_are_asked(platform: FakePlatform) -> None:
+    worst = worst_case(question(), PRICE)
+    rails = {"guard_rails": {"cost_usd": str(worst * 2)}}
+    platform.workspace.current = Settings(advisors=AdvisorSettings.model_validate(rails))
+    one, two, three = (external(name, CUT) for name in ("one", "two", "three"))
+    proposal = await ask(platform, one, two, three)
+    assert (len(one.asked), len(two.asked), len(three.asked)) == (1, 1, 0)
+    assert (proposal.by.advisor, proposal.cost_usd) == ("builtin", worst * 2)
+    assert "the guard rail cost_usd refuses" in proposal.tried[2]
 
 
 async def test_an_answer_without_a_count_is_settled_at_its_worst(platform: FakePlatform) -> None:

@@ -44,24 +44,26 @@ class WorkspaceAdvisors:
                 if name == CLIENT
                 else ExternalAdvisor(name, advisors, settings.budget.prices, self._key)
                 for name in advisors.order_for(task)
-                if self._admits(name, now, advisors.breaker.open_seconds)
+                if self._circuit(name).admits(now, advisors.breaker.open_seconds)
             ),
             self._builtin,
         )
 
+    def begin(self, advisor: Advisor) -> bool:
+        circuit, now = self._circuit(advisor.name), self._clock.monotonic()
+        if not circuit.admits(now, self._settings().advisors.breaker.open_seconds):
+            return False
+        self._circuits[advisor.name] = circuit.trying(now)
+        return True
+
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
-        breaker = self._settings().advisors.breaker
-        before = self._circuits.get(advisor.name, Circuit())
-        self._circuits[advisor.name] = before.after(
-            self._clock.monotonic(), failed=failure is not None, threshold=breaker.failures
+        threshold = self._settings().advisors.breaker.failures
+        self._circuits[advisor.name] = self._circuit(advisor.name).after(
+            self._clock.monotonic(), failed=failure is not None, threshold=threshold
         )
 
     def redacted(self, text: str) -> str:
         return redacted_text(self._hide(text))
 
-    def _admits(self, name: str, now: float, open_seconds: float) -> bool:
-        circuit = self._circuits.get(name, Circuit())
-        if not circuit.admits(now, open_seconds):
-            return False
-        self._circuits[name] = circuit.trying(now)
-        return True
+    def _circuit(self, name: str) -> Circuit:
+        return self._circuits.get(name, Circuit())

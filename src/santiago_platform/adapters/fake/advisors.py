@@ -38,16 +38,20 @@ class FakeAdvisor:
 class FakeAdvisors:
     """Implements ports.advisors.Advisors: all of them, in order.
 
-    reports: what it was told. secrets: what it redacts.
+    reports: what it was told. secrets: what it redacts. away: names of those that are left alone.
     """
 
     def __init__(self, *all: Advisor) -> None:
         self.all: list[Advisor] = list(all)
         self.secrets: list[str] = []
+        self.away: set[str] = set()
         self.reports: list[tuple[str, PlatformError | None]] = []
 
     def order(self, task: Task) -> Sequence[Advisor]:
         return self.all
+
+    def begin(self, advisor: Advisor) -> bool:
+        return advisor.name not in self.away
 
     def report(self, advisor: Advisor, failure: PlatformError | None) -> None:
         self.reports.append((advisor.name, failure))
