@@ -20,6 +20,7 @@ from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.advisor import Advisors as AdvisorSettings
 from santiago_platform.domain.advisor import AdvisorType, Api, Provider
+from santiago_platform.domain.budget import Price
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
@@ -198,7 +199,20 @@ def test_prices_are_those_that_ship_at_their_highest_and_unknown_models_have_non
     assert list_price(AdvisorType.ANTHROPIC, "claude-sonnet-5") is not None
     assert list_price(AdvisorType.OPENAI, "nobody-knows-me") is None
     assert list_price(AdvisorType.OPENAI_COMPATIBLE, "gpt-5.4") is None
-    assert list_price(AdvisorType.COPILOT, "gpt-5.4") is None
+
+
+def test_copilot_has_listed_prices_and_what_is_included_in_its_subscription_has_none_until_it_is_said() -> None:
+    listed = list_price(AdvisorType.COPILOT, "claude-sonnet-4.6")
+    assert listed is not None
+    assert 0 < listed.input_usd < listed.output_usd < 100
+    assert list_price(AdvisorType.COPILOT, "gpt-4o") is None
+    settings = AdvisorSettings(providers={"pilot": provider(AdvisorType.COPILOT)})
+    said, other = Price(input_usd=1, output_usd=2), Price(input_usd=3, output_usd=4)
+    mine = ExternalAdvisor("pilot", settings, {"pilot/gpt-4o": said, "gpt-4o": other}, lambda _: KEY)
+    assert mine.price("gpt-4o") == said, "a model costs elsewhere what it costs there"
+    assert mine.price("claude-sonnet-4.6") == listed
+    assert ExternalAdvisor("pilot", settings, {"gpt-4o": other}, lambda _: KEY).price("gpt-4o") == other
+    assert ExternalAdvisor("pilot", settings, {}, lambda _: KEY).price("gpt-4o") is None
 
 
 def test_the_platform_starts_without_the_libraries_of_the_providers() -> None:

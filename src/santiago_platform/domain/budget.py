@@ -54,7 +54,8 @@ class AiBudget(Value):
     """What asking advisors may cost a day. time_zone: in which a day begins at midnight.
 
     warn_ratio: from this share of the day's limit on, everybody is told and the cheaper model is asked.
-    roles, tasks: limits of their own under the day's. prices: by model, before the price list that ships.
+    roles, tasks: limits of their own under the day's. prices: by model, or by the provider's name and model
+    as `copilot/gpt-5.4`, before the price list that ships.
     """
 
     daily_usd: Usd = Decimal(30)

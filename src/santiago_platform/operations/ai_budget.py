@@ -37,7 +37,7 @@ async def reserve(
         raise PlatformError(
             ErrorCode.FAILED_PRECONDITION,
             f"nobody knows what {model} costs, so {advisor} is not asked",
-            "say it under budget.prices in santiago.yaml",
+            f"say it in santiago.yaml: budget.prices, {advisor}/{model}, input_usd and output_usd a million tokens",
         )
     budget, now = ports.workspace.last_good_settings().budget, ports.clock.now()
     worst = worst_case(ask, price)

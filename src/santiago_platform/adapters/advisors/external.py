@@ -51,7 +51,7 @@ class ExternalAdvisor:
     def __init__(
         self, name: str, settings: Advisors, prices: Mapping[str, Price], key: Callable[[Provider], str | None]
     ) -> None:
-        """prices: of santiago.yaml, by model. key: reads the provider's; raises PlatformError where it cannot."""
+        """prices: of santiago.yaml, by provider and model, `copilot/gpt-5.4`, else by model alone. key: reads the provider's; raises PlatformError where it cannot."""
         self.name = name
         self._settings = settings
         self._provider = settings.providers[name]
@@ -62,7 +62,8 @@ class ExternalAdvisor:
         return self._settings.model_for(self.name, task, cheap=cheap)
 
     def price(self, model: str) -> Price | None:
-        return self._prices.get(model) or list_price(self._provider.type, model)
+        own = self._prices.get(f"{self.name}/{model}") or self._prices.get(model)
+        return own or list_price(self._provider.type, model)
 
     async def propose(self, ask: Ask, model: str) -> Completion:
         provider = self._provider

@@ -8,13 +8,18 @@ from functools import lru_cache
 from ...domain.advisor import AdvisorType
 from ...domain.budget import Price
 
-# Of the others nobody lists prices: what one's own GPUs or a subscription cost is said in santiago.yaml.
-LISTED = {AdvisorType.OPENAI: "openai", AdvisorType.ANTHROPIC: "anthropic"}
+# Of one's own GPUs nobody lists prices: what they cost is said in santiago.yaml.
+LISTED = {
+    AdvisorType.OPENAI: "openai",
+    AdvisorType.ANTHROPIC: "anthropic",
+    AdvisorType.COPILOT: "github-copilot",
+}
 
 
 @lru_cache(maxsize=64)
 def list_price(vendor: AdvisorType, model: str) -> Price | None:
-    """The highest price of the model, whatever it depends on; None where the list does not know it."""
+    """The highest price of the model, whatever it depends on; None where the list does not know it, or has no price
+    of it: what is "included in the subscription" costs something else, which only its owner knows."""
     if vendor not in LISTED:
         return None
     from genai_prices import data_snapshot, types
@@ -24,6 +29,8 @@ def list_price(vendor: AdvisorType, model: str) -> Price | None:
     except LookupError:
         return None
     prices = [found.prices] if isinstance(found.prices, types.ModelPrice) else [part.prices for part in found.prices]
+    if all(getattr(p, side, None) is None for p in prices for side in _SIDES):
+        return None
     dearest = {side: max((_highest(getattr(p, side, None)) for p in prices), default=None) for side in _SIDES}
     if None in dearest.values() or not any(dearest.values()):
         return None
