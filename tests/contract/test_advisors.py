@@ -20,16 +20,24 @@ from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.advisor import Advisors as AdvisorSettings
 from santiago_platform.domain.advisor import AdvisorType, Api, Provider
-from santiago_platform.domain.budget import Price
+from santiago_platform.domain.budget import Price, Settlement
 from santiago_platform.domain.environment import Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
-from santiago_platform.domain.proposal import Completion, Draft, Task
+from santiago_platform.domain.proposal import Completion, Draft, Task, Usage
 from santiago_platform.operations.advise import advise
 from santiago_platform.operations.plan_checks import DeploymentPlan
 from santiago_platform.ports.advisors import Advisor, NotBilledError
-from santiago_platform.testing.advisors import DRAFT, KEY, AdvisorContract, AdvisorsContract, ProviderContract, ask
-from santiago_platform.testing.provider import Wire
+from santiago_platform.testing.advisors import (
+    DRAFT,
+    KEY,
+    AdvisorContract,
+    AdvisorsContract,
+    ProviderContract,
+    StreamedProviderContract,
+    ask,
+)
+from santiago_platform.testing.provider import INPUT_TOKENS, OUTPUT_TOKENS, ProviderDouble, Reply, Wire
 
 FAILED = PlatformError(ErrorCode.UNAVAILABLE, "away")
 
@@ -49,7 +57,9 @@ class _Provider(ProviderContract):
 
     @pytest.fixture
     def make(self) -> Callable[[str, float], ExternalAdvisor]:
-        return lambda url, seconds: advisor(provider(self.kind, base_url=url, timeout_seconds=seconds, api=self.api))
+        return lambda url, seconds: advisor(
+            provider(self.kind, base_url=url, timeout_seconds=seconds, api=self.api, stream=self.stream)
+        )
 
 
 class TestOpenAiChat(_Provider):
@@ -70,6 +80,53 @@ class TestCopilot(_Provider):
 
 class TestOpenAiCompatible(_Provider):
     kind, wire = AdvisorType.OPENAI_COMPATIBLE, Wire.CHAT
+
+
+class TestOpenAiChatStreamed(_Provider, StreamedProviderContract):
+    kind, wire = AdvisorType.OPENAI, Wire.CHAT
+
+
+class TestOpenAiResponsesStreamed(_Provider, StreamedProviderContract):
+    kind, wire, api = AdvisorType.OPENAI, Wire.RESPONSES, Api.RESPONSES
+
+
+class TestAnthropicStreamed(_Provider, StreamedProviderContract):
+    kind, wire = AdvisorType.ANTHROPIC, Wire.MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("kind", "wire", "api"),
+    [
+        (AdvisorType.ANTHROPIC, Wire.MESSAGES, Api.CHAT),
+        (AdvisorType.OPENAI, Wire.CHAT, Api.CHAT),
+        (AdvisorType.OPENAI, Wire.RESPONSES, Api.RESPONSES),
+    ],
+    ids=list(Wire),
+)
+@pytest.mark.parametrize(
+    ("reply", "settlement"),
+    [
+        (Reply.DRAFT, Settlement.ANSWERED),
+        (Reply.CUT_STREAM, Settlement.UNKNOWN),
+        (Reply.HALF_STREAM, Settlement.UNKNOWN),
+        (Reply.DRIPPING, Settlement.UNKNOWN),
+    ],
+)
+async def test_a_stream_costs_what_it_counted_once_it_has_ended_and_else_all_that_was_reserved(
+    kind: AdvisorType, wire: Wire, api: Api, reply: Reply, settlement: Settlement
+) -> None:
+    platform, price = FakePlatform(), Price(input_usd=1, output_usd=2)
+    async with ProviderDouble(wire, reply, draft=DRAFT) as double:
+        one = provider(kind, base_url=double.base_url, api=api, stream=True, timeout_seconds=0.5)
+        streamed = ExternalAdvisor("one", AdvisorSettings(providers={"one": one}), {"gpt-5.4": price}, lambda _: KEY)
+        platform.advisors.all = [streamed, BuiltinPlanner()]
+        ann = Principal(name="ann", role=Role.DEVELOPER)
+        proposal = await advise(platform.ports, ann, ask(), Draft[DeploymentPlan])
+    (charge,) = await platform.store.read(lambda view: view.charges())
+    answered = settlement is Settlement.ANSWERED
+    cost = price.of(Usage(input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)) if answered else charge.reserved_usd
+    assert (charge.settlement, charge.amount_usd, proposal.cost_usd) == (settlement, cost, cost)
+    assert proposal.by.advisor == ("one" if answered else "builtin")
 
 
 def test_every_type_of_advisor_is_run_against_its_wire() -> None:

@@ -61,7 +61,8 @@ class Provider(Value):
     """One external AI. cheap_model: for what only tells, and once the day's budget is low; else `model`.
 
     key_variable, key_file: where its key is, one of them; the variable that its vendor documents otherwise.
-    timeout_seconds: of a call, from its begin to its end.
+    timeout_seconds: of a call, from its begin to its end. stream: the answer is sent as it is written, for gateways
+    that end a connection on which nothing moves.
     """
 
     type: AdvisorType
@@ -72,6 +73,7 @@ class Provider(Value):
     key_file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     base_url: Annotated[str, Field(max_length=500), AfterValidator(_url)] | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+    stream: bool = False
 
     @model_validator(mode="after")
     def _is_complete(self) -> Provider:

@@ -83,9 +83,10 @@ UNKNOWN = (
 
 class ProviderContract(AdvisorContract):
     """A subclass supplies `wire` and the fixture `make`: an advisor with KEY that asks the double at a URL, within so
-    many seconds."""
+    many seconds. stream: whether it has its answers streamed."""
 
     wire: Wire
+    stream = False
 
     @pytest.fixture
     async def double(self) -> Any:
@@ -106,6 +107,7 @@ class ProviderContract(AdvisorContract):
     ) -> None:
         await advisor.propose(ask(correction="request: not this way", max_answer_tokens=777), "a-model")
         headers, body = double.headers[0], double.requests[0]
+        assert bool(body.get("stream")) is self.stream
         assert KEY in (headers.get("authorization", "") + headers.get("x-api-key", ""))
         assert body["model"] == "a-model"
         limits = {body.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")}
@@ -150,10 +152,11 @@ class ProviderContract(AdvisorContract):
         assert not isinstance(failure, NotBilledError | AnswerError)
         assert failure.code is ErrorCode.UNAVAILABLE
 
-    async def test_who_does_not_answer_in_time_is_left_and_may_have_cost_anything(
-        self, make: Callable[[str, float], Advisor], double: ProviderDouble
+    @pytest.mark.parametrize("reply", [Reply.SILENT, Reply.DRIPPING])
+    async def test_who_does_not_end_its_answer_in_time_is_left_and_may_have_cost_anything(
+        self, make: Callable[[str, float], Advisor], double: ProviderDouble, reply: Reply
     ) -> None:
-        failure = await self._failure(make(double.base_url, 0.5), double, Reply.SILENT)
+        failure = await self._failure(make(double.base_url, 0.5), double, reply)
         assert not isinstance(failure, NotBilledError | AnswerError)
         assert failure.code is ErrorCode.DEADLINE_EXCEEDED
 
@@ -183,3 +186,17 @@ class ProviderContract(AdvisorContract):
         failure = caught.value
         assert KEY not in f"{failure} {failure.internal} {failure.__cause__}"
         return failure
+
+
+class StreamedProviderContract(ProviderContract):
+    """Of one that has its answers streamed."""
+
+    stream = True
+
+    @pytest.mark.parametrize("reply", [Reply.HALF_STREAM, Reply.ERROR_IN_STREAM])
+    async def test_half_of_an_answer_is_none_and_may_have_cost_all_of_it(
+        self, advisor: Advisor, double: ProviderDouble, reply: Reply
+    ) -> None:
+        failure = await self._failure(advisor, double, reply)
+        assert not isinstance(failure, NotBilledError | AnswerError)
+        assert failure.code is ErrorCode.UNAVAILABLE

@@ -45,6 +45,9 @@ class Reply(StrEnum):
     NOT_JSON = "not_json"  # a page of some proxy's, with 200
     ENDLESS = "endless"
     SILENT = "silent"  # never answers
+    DRIPPING = "dripping"  # begins to, and goes on to without ever ending
+    HALF_STREAM = "half_stream"  # the first half of the events, and a proper end of the connection
+    ERROR_IN_STREAM = "error_in_stream"  # after half of them, an event says that something failed
     COMPRESSED = "compressed"
 
 
@@ -107,6 +110,13 @@ class ProviderDouble:
             while True:
                 writer.write(b" " * 65536)
                 await writer.drain()
+        if reply is Reply.DRIPPING:
+            kind, drop = ("text/event-stream", b": ping\n\n") if body.get("stream") else ("application/json", b" ")
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n".encode())
+            while True:
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.05)
         status, extra, kind, sent = self._answer(reply, body)
         length = len(sent) + 1000 if reply is Reply.CUT_STREAM else len(sent)
         lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", f"content-length: {length}", "connection: close"]
@@ -125,8 +135,14 @@ class ProviderDouble:
             return 200, [], "text/html", b"<html>a proxy's page</html>"
         answer = _RENDERED[self.wire](reply, self.draft)
         if body.get("stream"):
-            text = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _message_events(answer)).encode()
-            kind = "text/event-stream"
+            events = _STREAMED[self.wire](answer)
+            if reply in (Reply.HALF_STREAM, Reply.ERROR_IN_STREAM):
+                events = events[: len(events) // 2]
+            if reply is Reply.ERROR_IN_STREAM:
+                events.append(
+                    {"type": "error", "error": {"type": "overloaded_error", "message": "too much", "code": "x"}}
+                )
+            text, kind = b"".join(map(_event, events)), "text/event-stream"
         else:
             text, kind = json.dumps(answer).encode(), "application/json"
         if reply is Reply.CUT_STREAM:
@@ -246,7 +262,68 @@ _RENDERED: Mapping[Wire, Callable[[Reply, Mapping[str, Any]], dict[str, Any]]] =
 }
 
 
-def _message_events(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _event(event: Mapping[str, Any] | str) -> bytes:
+    """As server-sent events have it."""
+    if isinstance(event, str):
+        return f"data: {event}\n\n".encode()
+    named = f"event: {event['type']}\n" if "type" in event else ""
+    return f"{named}data: {json.dumps(event)}\n\n".encode()
+
+
+def _halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+def _chat_events(answer: Mapping[str, Any]) -> list[dict[str, Any] | str]:
+    """The same completion as OpenAI streams it, its usage in a chunk of its own at the end."""
+    (choice,) = answer["choices"]
+    message, head = choice["message"], {k: answer[k] for k in ("id", "created", "model")}
+    head["object"] = "chat.completion.chunk"
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    for field in ("content", "refusal"):
+        deltas += [{field: part} for part in _halves(message.get(field) or "") if part]
+    for index, called in enumerate(message.get("tool_calls", ())):
+        function = called["function"]
+        deltas.append({"tool_calls": [{**called, "index": index, "function": {**function, "arguments": ""}}]})
+        for part in _halves(function["arguments"]):
+            deltas.append({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
+    chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+    if "usage" in answer:
+        chunks.append({**head, "choices": [], "usage": answer["usage"]})
+    return [*chunks, "[DONE]"]
+
+
+def _response_events(answer: Mapping[str, Any]) -> list[dict[str, Any] | str]:
+    """The same response as OpenAI streams it."""
+    begun = {**answer, "status": "in_progress", "output": [], "incomplete_details": None, "usage": None}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for index, item in enumerate(answer["output"]):
+        at = {"output_index": index, "item_id": item["id"]}
+        if item["type"] == "function_call":
+            empty = {**item, "arguments": "", "status": "in_progress"}
+            events.append({"type": "response.output_item.added", "output_index": index, "item": empty})
+            for part in _halves(item["arguments"]):
+                events.append({"type": "response.function_call_arguments.delta", **at, "delta": part})
+            done = {"type": "response.function_call_arguments.done", **at, "arguments": item["arguments"]}
+            events.append({**done, "name": item["name"]})
+        else:
+            (part,) = item["content"]
+            kind = "refusal" if part["type"] == "refusal" else "output_text"
+            said = part["refusal"] if kind == "refusal" else part["text"]
+            empty = {**item, "content": [], "status": "in_progress"}
+            events.append({"type": "response.output_item.added", "output_index": index, "item": empty})
+            for half in _halves(said):
+                at_part = {**at, "content_index": 0, "logprobs": []}
+                events.append({"type": f"response.{kind}.delta", **at_part, "delta": half})
+            field = {"refusal": said} if kind == "refusal" else {"text": said}
+            events.append({"type": f"response.{kind}.done", **at, "content_index": 0, "logprobs": [], **field})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    events.append({"type": f"response.{answer['status']}", "response": answer})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def _message_events(answer: Mapping[str, Any]) -> list[dict[str, Any] | str]:
     """The same message as Anthropic streams it."""
     usage = answer["usage"]
     begun = {**answer, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
@@ -265,3 +342,10 @@ def _message_events(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     ended = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
     events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": usage["output_tokens"]}})
     return [*events, {"type": "message_stop"}]
+
+
+_STREAMED: Mapping[Wire, Callable[[Mapping[str, Any]], list[dict[str, Any] | str]]] = {
+    Wire.CHAT: _chat_events,
+    Wire.RESPONSES: _response_events,
+    Wire.MESSAGES: _message_events,
+}

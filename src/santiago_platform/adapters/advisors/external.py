@@ -51,7 +51,8 @@ class ExternalAdvisor:
     def __init__(
         self, name: str, settings: Advisors, prices: Mapping[str, Price], key: Callable[[Provider], str | None]
     ) -> None:
-        """prices: of santiago.yaml, by provider and model, `copilot/gpt-5.4`, else by model alone. key: reads the provider's; raises PlatformError where it cannot."""
+        """prices: of santiago.yaml, by provider and model, `copilot/gpt-5.4`, else by model alone. key: reads the
+        provider's; raises PlatformError where it cannot."""
         self.name = name
         self._settings = settings
         self._provider = settings.providers[name]
@@ -140,7 +141,7 @@ def _has_timed_out(exc: BaseException | None) -> bool:
 
 
 async def _request(model: Model, ask: Ask, provider: Provider) -> ModelResponse:
-    from pydantic_ai.direct import model_request
+    from pydantic_ai.direct import model_request, model_request_stream
     from pydantic_ai.messages import ModelRequest, SystemPromptPart, UserPromptPart
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.settings import ModelSettings
@@ -149,17 +150,26 @@ async def _request(model: Model, ask: Ask, provider: Provider) -> ModelResponse:
     said = ask.prompt
     if ask.correction:
         said += f"\n\nYour answer before did not hold: {ask.correction}\nAnswer again, whole."
-    return await model_request(
-        model,
-        [ModelRequest(parts=[SystemPromptPart(ask.system), UserPromptPart(said)])],
-        model_settings=ModelSettings(max_tokens=ask.max_answer_tokens, timeout=provider.timeout_seconds),
-        model_request_parameters=ModelRequestParameters(
-            output_mode="tool",
-            output_tools=[
-                ToolDefinition(
-                    name=TOOL, description="Your whole answer.", parameters_json_schema=ask.answer, kind="output"
-                )
-            ],
-            allow_text_output=False,
-        ),
+    messages = [ModelRequest(parts=[SystemPromptPart(ask.system), UserPromptPart(said)])]
+    settings = ModelSettings(max_tokens=ask.max_answer_tokens, timeout=provider.timeout_seconds)
+    propose = ToolDefinition(
+        name=TOOL, description="Your whole answer.", parameters_json_schema=ask.answer, kind="output"
     )
+    parameters = ModelRequestParameters(output_mode="tool", output_tools=[propose], allow_text_output=False)
+    if not provider.stream:
+        return await model_request(model, messages, model_settings=settings, model_request_parameters=parameters)
+    async with model_request_stream(
+        model, messages, model_settings=settings, model_request_parameters=parameters
+    ) as stream:
+        async for _ in stream:
+            pass
+        return _whole(stream.get())
+
+
+def _whole(response: ModelResponse) -> ModelResponse:
+    """A stream that ends without saying why was cut, however properly its connection was closed: it has counted only
+    what it had written by then, and half of an answer may be valid."""
+    details = response.provider_details or {}
+    if not details.get("finish_reason") and not details.get("refusal"):
+        raise EOFError("the stream ended before the answer did")
+    return response
