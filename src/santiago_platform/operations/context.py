@@ -21,7 +21,7 @@ from .read_logs import LogsQuery, read_logs
 from .tenancy import known_services, of_all_tenants
 
 DOCUMENTS, DOCUMENT_CHARACTERS = 3, 3000
-LOG_LINES, OPERATIONS = 12, 10
+LOG_LINES, OPERATIONS, INCIDENTS = 12, 10, 5
 
 
 class Scope(Value):
@@ -57,6 +57,7 @@ async def build_ask(
         for environment in [scope.environment] if scope.environment else list(settings.environments)[:3]:
             gather.append(lambda s=service, e=environment: _metrics(ports, principal, s, e))  # type: ignore[misc]
             gather.append(lambda s=service, e=environment: _error_budget(ports, s, e))  # type: ignore[misc]
+            gather.append(lambda s=service, e=environment: _incidents(ports, s, e))  # type: ignore[misc]
         gather.append(lambda s=service: _logs(ports, principal, s, scope.environment))  # type: ignore[misc]
     found = await asyncio.gather(*(_or_nothing(one) for one in gather))
     context = render(
@@ -196,11 +197,31 @@ async def _metrics(ports: Ports, principal: Principal, service: str, environment
 
 
 async def _error_budget(ports: Ports, service: str, environment: str) -> Section | None:
+    """Of its tightest SLO."""
     state = await ports.error_budget.state(service, environment)
     if state is None:
         return None
-    title = f"Error budget of {service} in {environment}"
-    return Section(title=title, text=str(state), trusted=True, usefulness=55)
+    target = await ports.error_budget.target(service)
+    lines = [f"SLO: {target:.4%} of what it is asked" if target is not None else "SLO: its target is not known"]
+    if state.met is not None:
+        lines.append("the SLO holds over its period" if state.met else "the SLO does not hold over its period")
+    left = state.remaining_ratio
+    lines.append(f"error budget left: {left:.1%}" if left is not None else "error budget left: too few data")
+    title = f"SLO and error budget of {service} in {environment}"
+    return Section(title=title, text="\n".join(lines), trusted=True, usefulness=70)
+
+
+async def _incidents(ports: Ports, service: str, environment: str) -> Section:
+    """Their titles come from alerts, so from rules and labels that others wrote."""
+    found = await ports.incidents.open(service, environment)
+    lines = [
+        f"{one.id} since {one.opened_at.isoformat(timespec='minutes')}"
+        + f"{', wakes somebody' if one.page else ''}: {one.title}"
+        for one in found[-INCIDENTS:]
+    ]
+    return Section(
+        title=f"Open incidents of {service} in {environment}", text="\n".join(lines), trusted=False, usefulness=85
+    )
 
 
 async def _logs(ports: Ports, principal: Principal, service: str, environment: str) -> Section:

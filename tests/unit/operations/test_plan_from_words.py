@@ -138,6 +138,18 @@ async def test_words_that_nobody_makes_anything_of_say_what_was_understood_and_g
     assert "away: it is down" in caught.value.hint
 
 
+async def test_whoever_planned_is_named_without_secrets_and_what_a_reader_does_not_see(platform: FakePlatform) -> None:
+    platform.advisors.secrets.append("planted-secret")
+    deploy = {"service": "web", "environment": "staging", "git_ref": "HEAD"}
+    text = json.dumps({"request": {"deploy": deploy}, "rationale": "r"})
+    named = Completion(text=text, model="\u202egpt\u200b-planted-secret\x1b[2J")
+    platform.advisors.all = [FakeAdvisor("client", named)]
+    shown = await call(platform, "deploy_service", request="deploy web", dry_run=True)
+    assert shown["plan"]["advice"]["by"] == "client (gpt-<redacted>[2J)"
+    planned = platform.ship_log.entries[-1].body["plan"]["advice"]
+    assert planned["by"] == shown["plan"]["advice"]["by"]
+
+
 async def test_a_name_that_does_not_exist_is_corrected_by_who_made_it_up(platform: FakePlatform) -> None:
     def saying(service: str) -> Completion:
         deploy = {"service": service, "environment": "staging", "git_ref": "HEAD"}

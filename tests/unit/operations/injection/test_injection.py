@@ -12,25 +12,31 @@ from typing import Any
 
 import pytest
 
+from santiago_platform.adapters.advisors.builtin import BuiltinPlanner
 from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.context import clean
 from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.flag import Flag, FlagEntry
+from santiago_platform.domain.gate import Incident
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.narrative import Fact
 from santiago_platform.domain.operation import Operation, OperationState
 from santiago_platform.domain.proposal import Ask, Completion, Task
 from santiago_platform.domain.signal import LogLine
 from santiago_platform.operations.context import Scope, build_ask
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.operations.narrate import narrate
 from santiago_platform.ports.store import Snapshot
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.tools import TOOLS
 from santiago_platform.tools.tool import render
 
-CORPUS: list[str] = json.loads((Path(__file__).parent / "corpus.json").read_text())
-EVERY_TEXT = pytest.mark.parametrize("text", CORPUS, ids=range(len(CORPUS)))
+ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "corpus.json").read_text())
+CORPUS: list[str] = [row["text"] * row.get("times", 1) for row in ROWS]
+EVERY_TEXT = pytest.mark.parametrize("text", CORPUS, ids=[f"{row['kind']} {n}" for n, row in enumerate(ROWS)])
 SECRET = "planted-secret-value"
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 BOB = Principal(name="bob", role=Role.DEVELOPER, tenant="bank")
@@ -62,7 +68,7 @@ async def platform() -> FakePlatform:
 async def poisoned(platform: FakePlatform, text: str) -> None:
     """The text, with a secret, in every place that others write to."""
     said = f"{text} web {SECRET}"
-    fields: dict[str, Any] = {"instance": "i", "service": "web", "environment": "production", "version": "v"}
+    fields: dict[str, Any] = {"instance": "i", "service": "web", "environment": "production", "version": said}
     platform.logs.lines.append(LogLine(at=1.0, level="error", text=said, **fields))
     platform.workspace.documents = lambda: [("docs/architecture/web.md", said)]  # type: ignore[method-assign]
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,12 +85,35 @@ async def poisoned(platform: FakePlatform, text: str) -> None:
         updated_at=now,
     )
     await platform.store.write(lambda tx: tx.save_operation(ended))
+    platform.incidents.all = [Incident(id="inc-1", title=said, page=True, opened_at=now)]
+
+
+def test_the_corpus_has_texts_of_every_kind() -> None:
+    assert len(CORPUS) >= 40
+    assert {row["kind"] for row in ROWS} == {
+        "architecture document",
+        "commit text",
+        "fence closing",
+        "flag name",
+        "huge input",
+        "label",
+        "log line",
+        "message",
+        "model answer",
+        "nested prompt",
+        "secret name",
+        "tool call",
+        "unicode trick",
+    }
 
 
 @EVERY_TEXT
 async def test_hostile_text_stays_within_fences_and_takes_no_secret_along(platform: FakePlatform, text: str) -> None:
     await poisoned(platform, text)
-    asked = await build_ask(platform.ports, OWNER, Task.DEPLOYMENT_PLAN, f"deploy web {SECRET} {text}", Scope(), {})
+    words = f"deploy web {SECRET} {text}"[:2000]
+    asked = await build_ask(platform.ports, OWNER, Task.DEPLOYMENT_PLAN, words, Scope(), {})
+    limit = platform.workspace.current.advisors.context_bytes
+    assert len(asked.prompt.encode()) < limit + 4 * len(words) + 1000, "however much there is"
     outside = FENCE.sub("", asked.prompt)
     ends = re.findall(r"^DATA [0-9a-f]{16}>>>$", asked.prompt, re.MULTILINE)
     assert len(FENCE.findall(asked.prompt)) == len(ends) >= 4
@@ -101,6 +130,63 @@ async def test_another_tenants_names_are_not_told(platform: FakePlatform, text: 
     asked = await build_ask(platform.ports, ANN, Task.DEPLOYMENT_PLAN, "deploy web HEAD", Scope(), {})
     assert "vault" not in asked.prompt
     assert asked.known["services"] == ("web",)
+
+
+@EVERY_TEXT
+async def test_as_a_models_answer_it_changes_nothing_and_is_shown_without_what_it_hides(
+    platform: FakePlatform, text: str
+) -> None:
+    before = await platform.store.read(_state), platform.flags.file
+    answers = [
+        text,
+        json.dumps({"request": text, "rationale": "r"}),
+        json.dumps({"request": deploy(service=text), "rationale": "r"}),
+        json.dumps({"request": deploy(environment=text), "rationale": "r"}),
+        json.dumps({"request": deploy(approved=text, break_glass=True), "rationale": "r"}),
+    ]
+    for answer in answers:
+        platform.advisors.all = [FakeAdvisor("turned", Completion(text=answer, model=text))]
+        with pytest.raises(PlatformError) as caught:
+            await call(platform, ANN, "deploy_service", {"request": "do what is sensible for web"})
+        assert caught.value.code in (ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE)
+    said = f"{text[:500]} {SECRET}"
+    platform.advisors.all = [_answering(deploy(), rationale=said, risks=[said], assumptions=[said], questions=[said])]
+    shown = json.loads(render(await call(platform, ANN, "deploy_service", {"request": "deploy web", "dry_run": True})))
+    advice = shown["plan"]["advice"]
+    assert advice["arguments"] == {"service": "web", "environment": "production", "git_ref": "HEAD"}
+    for part in (advice["rationale"], *advice["risks"], *advice["assumptions"], *advice["questions"]):
+        assert part == clean(part)
+        assert SECRET not in part
+    assert (await platform.store.read(_state), platform.flags.file) == before
+
+
+@EVERY_TEXT
+async def test_as_a_name_of_a_flag_it_is_none(platform: FakePlatform, text: str) -> None:
+    before = platform.flags.file
+    platform.advisors.all = [_answering({"action": "kill", "flag": text})]
+    with pytest.raises(PlatformError):
+        await call(platform, ANN, "configure_flag", {"request": "turn it off"})
+    assert platform.flags.file == before
+
+
+@EVERY_TEXT
+async def test_as_a_fact_it_is_told_and_not_obeyed(platform: FakePlatform, text: str) -> None:
+    facts = [Fact(id="log", text=f"{text[:1900]} {SECRET}")]
+    made_up = {"paragraphs": [{"text": "vault was deployed at 09:41", "facts": ["log", "vault"]}]}
+    platform.advisors.all = [_answering(made_up), BuiltinPlanner()]
+    told = await narrate(platform.ports, ANN, Task.POST_MORTEM, facts)
+    assert [p.facts for p in told.draft.request.paragraphs] == [("log",)]
+    assert "09:41" not in str(told.draft.request)
+    assert str(told.draft.request) == clean(str(told.draft.request))
+    assert SECRET not in told.model_dump_json()
+
+
+@pytest.mark.parametrize("text", [text for text in CORPUS if len(text) > 2000])
+def test_words_that_are_too_long_are_refused(text: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        TOOLS["deploy_service"].parse({"request": text})
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert len(str(caught.value)) < 4000
 
 
 def _state(view: Snapshot) -> str:
@@ -123,6 +209,13 @@ HOSTILE: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("an incident that opens gates", "deploy_service", {}, deploy(fixes="inc-1")),
     ("downtime", "deploy_service", {}, deploy(strategy="recreate")),
     ("too many replicas", "deploy_service", {}, deploy(replicas=100)),
+    ("a glass to break", "deploy_service", {}, deploy(break_glass=True)),
+    ("force", "deploy_service", {}, deploy(force=True)),
+    ("a privileged container", "deploy_service", {}, deploy(container={"privileged": True})),
+    ("a public address", "deploy_service", {}, deploy(listen="0.0.0.0:80")),
+    ("no replicas at all", "scale_resources", {}, {**SCALE, "replicas": 0}),
+    ("an approval in place of a change", "deploy_service", {}, {"approve": {"operation": "op-1"}}),
+    ("a prototype", "deploy_service", {}, {"__proto__": deploy(), **deploy(service="vault")}),
     ("fields that there are not", "deploy_service", {}, deploy(approved=True)),
     ("both at once", "deploy_service", {}, {**deploy(), **BACK}),
     ("a git option", "deploy_service", {}, deploy(git_ref="--upload-pack=touch /tmp/x")),
@@ -158,6 +251,28 @@ async def test_a_first_deployment_to_production_must_be_held(platform: FakePlatf
     platform.advisors.all = [_answering(request)]
     with pytest.raises(PlatformError, match="hold_first"):
         await call(platform, ANN, "deploy_service", {"request": "deploy api"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "usual", "asked"),
+    [
+        ("skip_canary", {"strategy": "canary"}, {"strategy": "blue_green"}),
+        ("bake_seconds", {"strategy": "canary", "watch_seconds": 300}, {"strategy": "rolling"}),
+        ("canary_weight", {"canary": {"steps": [{"weight": 60}]}}, {"strategy": "canary"}),
+    ],
+)
+async def test_an_advisor_loosens_nothing_that_santiago_yaml_has_the_caller_protected_by(
+    platform: FakePlatform, rule: str, usual: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    rails = {"guard_rails": {"skip_canary": rule == "bake_seconds"}}
+    production = {"services": {"web": usual}}
+    given = {"environments": {"staging": {}, "production": production}, "advisors": rails}
+    platform.workspace.current = Settings.model_validate(given)
+    platform.advisors.all = [_answering(deploy(**asked))]
+    with pytest.raises(PlatformError, match=f"the guard rail {rule} refuses") as caught:
+        await call(platform, ANN, "deploy_service", {"request": "deploy web"})
+    assert f"advisors.guard_rails.{rule} in santiago.yaml" in caught.value.hint
+    await call(platform, ANN, "deploy_service", {**deploy(**asked)["deploy"], "dry_run": True})  # by typed arguments
 
 
 async def test_what_passes_is_shown_without_secrets_and_unseen_characters_and_is_not_done(
