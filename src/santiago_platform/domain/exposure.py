@@ -33,7 +33,7 @@ class Finding(Value):
 
 
 # Under these are names and values of the user's own, which set nothing.
-_DATA = frozenset({"variants", "targeting", "labels", "variables", "metadata"})
+_DATA = frozenset({"env", "environment", "labels", "metadata", "targeting", "variables", "variants"})
 _ADDRESSES = frozenset({"bind", "bindaddress", "hostip", "interface", "listen", "listenaddress"})
 # Names without case and punctuation: hostNetwork, host_network and host-network are one.
 _SWITCHES: Mapping[Rule, frozenset[str]] = {
@@ -42,12 +42,12 @@ _SWITCHES: Mapping[Rule, frozenset[str]] = {
         | {"publicip", "publicipaddress", "publiclyaccessible", "publicread"}
     ),
     Rule.PRIVILEGE: frozenset(
-        {"admin", "allowprivilegeescalation", "capadd", "clusteradmin", "devices", "hostipc", "hostnetwork", "hostpath"}
+        {"admin", "allowprivilegeescalation", "capadd", "clusteradmin", "hostipc", "hostnetwork", "hostpath"}
         | {"hostpid", "hostport", "hostusers", "privileged", "runasroot", "sudo"}
     ),
     Rule.BYPASS: frozenset(
         {"allowdataloss", "breakglass", "disablegates", "force", "forcedestroy", "ignoregates", "insecure"}
-        | {"insecureskipverify", "noverify", "override"}
+        | {"insecureskipverify", "noverify"}
     ),
 }
 _VALUES: Mapping[Rule, Mapping[str, frozenset[str]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .proposal import Task
@@ -60,14 +60,9 @@ def plan(task: Task, words: str, known: Known) -> dict[str, Any]:
     conditions = [word for word in _UNREAD if read.has(word)]
     if conditions:
         raise PlanError(f"what does {conditions[0]!r} mean here? It reads no conditions", {})
-    match task:
-        case Task.DEPLOYMENT_PLAN:
-            return _deployment(read)
-        case Task.SCALING_PLAN:
-            return _scaling(read)
-        case Task.FLAG_CHANGE:
-            return _flag(read)
-    raise PlanError(f"it makes no {task.replace('_', ' ')} of words", {})
+    if task not in _READERS:
+        raise PlanError(f"it makes no {task.replace('_', ' ')} of words", {})
+    return _READERS[task](read)
 
 
 class _Words:
@@ -255,3 +250,10 @@ def _flag(read: _Words) -> dict[str, Any]:
 
 def _draft(request: Mapping[str, Any], rationale: str) -> dict[str, Any]:
     return {"request": dict(request), "rationale": f"Read word for word: {rationale}.", "confidence": 1.0}
+
+
+_READERS: Mapping[Task, Callable[[_Words], dict[str, Any]]] = {
+    Task.DEPLOYMENT_PLAN: _deployment,
+    Task.SCALING_PLAN: _scaling,
+    Task.FLAG_CHANGE: _flag,
+}

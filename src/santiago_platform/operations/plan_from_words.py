@@ -50,6 +50,10 @@ class Checked:
 class Plannable(Generic[T]):
     """One kind of request in words. action: what the caller must be allowed to do.
 
+    An operation that is to take words has one beside its typed request, and its tool calls `plan_operation` with it:
+    the scope, the guard rails of any request, the record and the budget are the same for all. What the built-in planner
+    reads of it is one reader in `domain/planner`; without one it asks for typed arguments.
+
     admit: raises PlatformError unless the caller may. check: of a proposal: scope, guard rails, and whatever would
     refuse the same typed request.
     """

@@ -27,6 +27,7 @@ CARRIED: list[tuple[Rule, str, dict[str, Any]]] = [
     (Rule.PRIVILEGE, "volumes[0].hostPath", {"volumes": [{"hostPath": {"path": "/"}}]}),
     (Rule.PRIVILEGE, "volumes[0]", {"volumes": ["/var/run/docker.sock:/var/run/docker.sock"]}),
     (Rule.PRIVILEGE, "volumes[0]", {"volumes": ["../..:/host:ro"]}),
+    (Rule.PRIVILEGE, "devices[0]", {"devices": ["/dev/sda:/dev/sda:rwm"]}),
     (Rule.PRIVILEGE, "cap_add", {"cap_add": ["SYS_ADMIN"]}),
     (Rule.PRIVILEGE, "runAsUser", {"runAsUser": 0}),
     (Rule.PRIVILEGE, "network_mode", {"network_mode": "host"}),
@@ -51,6 +52,7 @@ INNOCENT: list[dict[str, Any]] = [
     {"volumes": ["data:/var/lib/data"]},
     {"flag": "skip-login", "variants": {"force": True, "public": "yes"}},
     {"labels": {"public": "true"}},
+    {"environment": {"PATH": "/usr/bin:/bin"}, "resources": {"devices": [{"capabilities": ["gpu"], "count": 1}]}},
     {"expr": "sum(rate(requests_total[5m]))", "url": "https://hooks.example/x"},
 ]
 

@@ -16,8 +16,14 @@ from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.flag import Flag, FlagEntry
 from santiago_platform.domain.gates.approval import ApprovalGate
 from santiago_platform.domain.identity import Principal, Role
-from santiago_platform.domain.proposal import Completion
+from santiago_platform.domain.proposal import Completion, Draft, Task
+from santiago_platform.domain.value import Value
+from santiago_platform.operations.authority import authorise
+from santiago_platform.operations.context import Scope
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
+from santiago_platform.operations.plan_from_words import Checked, Plannable, confined
+from santiago_platform.operations.plan_operation import plan_operation
+from santiago_platform.ports import Ports
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.tools import TOOLS
 from santiago_platform.tools.tool import render
@@ -203,3 +209,61 @@ async def test_what_stops_the_harm_of_a_flag_waits_for_whoever_said_it_alone(pla
     shown = await call(platform, "configure_flag", request="turn new-checkout off in production")
     done = await call(platform, "manage_operation", action="approve", operation=shown["changes"][0]["id"])
     assert done["operations"][0]["state"] == "running"
+
+
+class Rule(Value):
+    """A request whose tool comes later."""
+
+    service: str
+    threshold_ratio: float
+    options: dict[str, Any] = {}
+
+
+async def _checked(ports: Ports, principal: Principal, scope: Scope, asked: Rule) -> Checked:
+    confined(scope, service=asked.service)
+    return Checked(tool="create_alert", request=asked, changes=(f"a rule of {asked.service}",), way_back="remove it")
+
+
+LATER = Plannable(
+    task=Task.ALERT_RULE,
+    action="deploy_service",
+    draft=Draft[Rule],
+    admit=lambda ports, who, settings: authorise(ports, who, "deploy_service", settings, waits=True),
+    check=_checked,
+)
+
+
+async def plan_rule(platform: FakePlatform, **rule: Any) -> dict[str, Any]:
+    text = json.dumps({"request": rule, "rationale": "r"})
+    platform.advisors.all = [FakeAdvisor("one", Completion(text=text, model="")), BuiltinPlanner()]
+    shown = await plan_operation(platform.ports, ANN, LATER, "alert me", Scope(service="web"), dry_run=True)
+    answer: dict[str, Any] = shown.model_dump(mode="json")
+    return answer
+
+
+async def test_a_kind_of_request_that_comes_later_is_one_line(platform: FakePlatform) -> None:
+    shown = await plan_rule(platform, service="web", threshold_ratio=0.01)
+    assert (shown["kind"], shown["plan"]["changes"]) == ("create_alert", ["a rule of web"])
+    assert shown["plan"]["advice"]["arguments"] == {"service": "web", "threshold_ratio": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("public", {"listen": "0.0.0.0:9090"}),
+        ("privilege", {"container": {"privileged": True}}),
+        ("bypass", {"skip_tests": True}),
+    ],
+)
+async def test_the_guard_rails_hold_for_it_from_its_first_day(
+    platform: FakePlatform, rule: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(PlatformError, match=f"guard rail {rule} refuses what was proposed: options"):
+        await plan_rule(platform, service="web", threshold_ratio=0.01, options=options)
+
+
+async def test_what_the_built_in_planner_cannot_read_it_says(platform: FakePlatform) -> None:
+    platform.advisors.all = [BuiltinPlanner()]
+    with pytest.raises(PlatformError, match="it makes no alert rule of words") as caught:
+        await plan_operation(platform.ports, ANN, LATER, "alert me", Scope(), dry_run=True)
+    assert caught.value.hint == "say it by typed arguments"
