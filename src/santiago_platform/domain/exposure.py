@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from pydantic import JsonValue
 
@@ -70,7 +70,21 @@ _VALUES: Mapping[Rule, Mapping[str, frozenset[str]]] = {
     },
 }
 _HOST_MOUNT = re.compile(r"(?:/[^:\0]*|~[^:\0]*|\.\.[^:\0]*):/[^:\0]*(?::[A-Za-z,]+)?")
-_EVERYWHERE = re.compile(r"(?:tcp://|udp://|https?://)?(?:0\.0\.0\.0|\[::\]|::|\*)(?:/0)?(?::\d{1,5}(?::\d{1,5})?)?/?")
+# What protects, where it is switched off.
+_GUARDS = frozenset(
+    {
+        "deletionprotection",
+        "encrypted",
+        "preventdestroy",
+        "readonlyrootfilesystem",
+        "runasnonroot",
+        "tlsverify",
+        "verify",
+    }
+)
+_OFF = frozenset({"", "0", "0.0", "false", "no", "none", "null", "off"})
+_IDENTITIES = frozenset({"runasuser", "user"})  # whose zero is root
+_LARGEST_PREFIX = 8  # of a network that is somebody's: a shorter one is a part of the whole internet
 
 
 def exposures(request: JsonValue) -> Iterator[Finding]:
@@ -83,7 +97,7 @@ def _within(value: JsonValue, key: str, where: str) -> Iterator[Finding]:
     if plain in _DATA:
         return
     if isinstance(value, (dict, list)):
-        switched = _switch(plain)
+        switched = Rule.PRIVILEGE if where.lower().endswith("capabilities.add") else _switch(plain)
         if switched is not None and value:
             yield Finding(rule=switched, where=where, what="set")
             return
@@ -105,6 +119,8 @@ def _switch(key: str) -> Rule | None:
 
 def _rule(key: str, value: str | float | bool | None) -> Rule | None:
     said = str(value).strip().lower()
+    if key in _GUARDS and value is not None and said in _OFF:
+        return Rule.BYPASS
     if said in _OFF and key not in _IDENTITIES:
         return None
     switched = _switch(key)
@@ -115,33 +131,40 @@ def _rule(key: str, value: str | float | bool | None) -> Rule | None:
             return rule
     if not isinstance(value, str):
         return None
-    if said != "*" and _EVERYWHERE.fullmatch(said):
-        return Rule.PUBLIC
-    if key in _ADDRESSES and _is_beyond_loopback(said):
+    if _is_everywhere(said) or (key in _ADDRESSES and not _is_local(said)):
         return Rule.PUBLIC
     return Rule.PRIVILEGE if _HOST_MOUNT.fullmatch(said) else None
 
 
-_OFF = frozenset({"", "0", "0.0", "false", "no", "none", "null", "off"})
-_IDENTITIES = frozenset({"runasuser", "user"})  # whose zero is root
-
-
-def _is_beyond_loopback(said: str) -> bool:
-    """Of an address with or without a port. A name is beyond, unless it is this machine's; a path is a socket's."""
-    if not said or said.startswith(("/", "unix:")):
-        return False
+def _host(said: str) -> str:
+    """Of an address or a network, with or without scheme and ports."""
+    said = said.partition("://")[2] or said
     if said.startswith("["):
-        host = said[1:].partition("]")[0]
-    else:
-        host = said if said.count(":") > 1 else said.partition(":")[0]
-    if host == "":  # ":8080" is every address
-        return True
-    if host.isdecimal() or host in ("localhost", "lo"):
-        return False
+        return said[1:].partition("]")[0]
+    return said if said.count(":") > 1 and "." not in said else said.partition(":")[0]
+
+
+def _network(host: str) -> IPv4Network | IPv6Network | None:
     try:
-        return not (ip_network(host, strict=False).is_loopback if "/" in host else ip_address(host).is_loopback)
+        return ip_network(host, strict=False)
     except ValueError:
+        return None
+
+
+def _is_everywhere(said: str) -> bool:
+    if said.startswith("*:"):
         return True
+    network = _network(_host(said))
+    return network is not None and (network.prefixlen < _LARGEST_PREFIX or network.network_address.is_unspecified)
+
+
+def _is_local(said: str) -> bool:
+    """Whether only this machine reaches it: loopback, or a socket by its path. A port alone binds nothing yet."""
+    host = _host(said)
+    if said.startswith(("/", "unix:")) or host in ("localhost", "lo") or host.isdecimal():
+        return True
+    network = _network(host)
+    return network is not None and network.is_loopback
 
 
 def _plain(name: str) -> str:
