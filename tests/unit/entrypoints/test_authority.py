@@ -152,6 +152,7 @@ def test_every_operation_that_is_given_a_principal_comes_by_the_one_place() -> N
         "question",
         "is_shown",
         "advise",
+        "narrate",
         "reserve",
         "within_session",
     }
