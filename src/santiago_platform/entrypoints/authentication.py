@@ -80,7 +80,7 @@ class Authenticator:
 class AuthenticationMiddleware:
     """Lets a request pass with its `Caller` as scope["user"], or answers 401, or 429 where it calls too often.
 
-    exempt: paths with an authentication of their own.
+    exempt: whether a path has an authentication of its own.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class AuthenticationMiddleware:
         authenticator: Authenticator,
         rates: Rates,
         oauth: Callable[[], OAuth | None],
-        exempt: frozenset[str] = frozenset(),
+        exempt: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._rates = rates
         self._oauth = oauth
         self._app = app
         self._authenticator = authenticator
-        self._open = OPEN_PATHS | exempt
+        self._exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open:
+        if scope["type"] == "http" and not self._is_open(scope["path"]):
             try:
                 # One that has expired must not keep its bearer from renewing it.
                 session = None if scope["path"].startswith(SESSIONS_PATH) else session_named(scope)
@@ -109,6 +109,9 @@ class AuthenticationMiddleware:
                 await _refuse(error, scope["path"], send, self._challenge(error))
                 return
         await self._app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in OPEN_PATHS or self._exempt(path)
 
     def _challenge(self, exc: PlatformError) -> str:
         """What a client of OAuth needs to get a token that holds: RFC 6750 and RFC 9728."""

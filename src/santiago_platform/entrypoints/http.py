@@ -1,4 +1,4 @@
-"""The server over HTTP: MCP for agents, plain JSON beside it, and who may call it by which name."""
+"""The server over HTTP: MCP for agents, plain JSON and the console beside it, and who may call it by which name."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ..domain.identity import Principal
 from ..ports import Ports
 from . import a2a
 from .authentication import AuthenticationMiddleware, Authenticator
+from .console.console import Console, is_console
 from .http_answer import BODY_BYTES, http_error, principal_of
 from .invocation import ToolCalls
 from .json_api import HOOK_PATH, JsonApi, Problems, Status, oauth_of
@@ -51,7 +52,8 @@ def build_app(
     hook_token: what Alertmanager sends as its bearer token. hosts: names by which clients may call it; a request
     for another one is refused, as a browser on a page that rebinds its name would send it.
     """
-    authenticator = Authenticator(ports)
+    authenticator, rates = Authenticator(ports), Rates(ports)
+    console = Console(ports, authenticator, rates)
     calls = ToolCalls(ports, metrics)
     api = JsonApi(ports, calls, authenticator, status, problems, hook_token)
     updates = ResourceUpdates(ports, read_resource)
@@ -61,18 +63,23 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(updates.run(), name="resources")
+        looking = [
+            asyncio.create_task(looks.run(), name=name)
+            for name, looks in (("resources", updates), ("console", console.updates))
+        ]
         try:
             async with streaming.run(), bulk.run():
                 yield
         finally:
-            looking.cancel()
+            for task in looking:
+                task.cancel()
 
     app = Starlette(
         routes=[
             Route("/mcp/json", StreamableHTTPASGIApp(bulk)),  # first: it is called most
             Route("/mcp", StreamableHTTPASGIApp(streaming)),
             *api.routes(),
+            *console.routes(),
         ],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
@@ -80,9 +87,9 @@ def build_app(
     known = AuthenticationMiddleware(
         app,
         authenticator,
-        Rates(ports),
+        rates,
         oauth=lambda: oauth_of(ports),
-        exempt=frozenset({HOOK_PATH, a2a.CARD_PATH}),
+        exempt=lambda path: path in (HOOK_PATH, a2a.CARD_PATH) or is_console(path),
     )
     return _HostMiddleware(known, hosts)
 

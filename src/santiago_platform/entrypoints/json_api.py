@@ -24,6 +24,7 @@ from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence,
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
+from ..operations.read_ship_log import verify_ship_log
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
 from ..operations.report_budget import report_budget
@@ -208,12 +209,7 @@ class JsonApi:
         return Response(status_code=204)
 
     async def verify(self, request: Request) -> Response:
-        authorise(self._ports, principal_of(request), "read_operation")
-        if not self._is_the_workspaces(principal_of(request)):
-            raise PlatformError(
-                ErrorCode.PERMISSION_DENIED, "the ship's log is of all tenants", "the owner can verify it"
-            )
-        found = await self._ports.ship_log.verify()
+        found = await verify_ship_log(self._ports, principal_of(request))
         return JSONResponse({"intact": found.intact, **found.model_dump(mode="json")})
 
     async def oauth_metadata(self, _: Request) -> Response:

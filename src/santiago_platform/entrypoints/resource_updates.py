@@ -37,11 +37,12 @@ class _Watch:
 
 
 class ResourceUpdates:
-    """One per server."""
+    """read: what `uri` is now, for those who see the same. loop: its name beside the others of one server."""
 
-    def __init__(self, ports: Ports, read: Read) -> None:
+    def __init__(self, ports: Ports, read: Read, loop: str = "resources") -> None:
         self._ports = ports
         self._read = read
+        self._loop = loop
         self._watches: set[_Watch] = set()
 
     @property
@@ -75,7 +76,7 @@ class ResourceUpdates:
     async def run(self) -> None:
         """Looks until it is cancelled; a look that fails is logged and tried again."""
         while True:
-            await self._ports.activation.wait(LOOK_SECONDS, loop="resources")
+            await self._ports.activation.wait(LOOK_SECONDS, loop=self._loop)
             try:
                 await self.pass_over()
             except Exception:

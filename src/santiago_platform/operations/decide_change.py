@@ -97,6 +97,23 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
     return request.id
 
 
+async def why_not(ports: Ports, principal: Principal, word: Word) -> PlatformError | None:
+    """Why `decide_change` would refuse the word as things are now, before gates and what is live are looked at; None
+    where it would not. Nothing is done. Raises PlatformError(NOT_FOUND)."""
+    try:
+        request = await _request(ports, principal, word.operation)
+        _authorise(ports, principal, request, "approve" if word.approved else "reject")
+        request.require_open(ports.clock.now())
+        request.require_hash(word.plan)
+        if word.approved or not _is_own(principal, request):
+            request.require_decider(principal, break_glass=False)
+    except PlatformError as exc:
+        if exc.code is ErrorCode.NOT_FOUND:
+            raise
+        return exc
+    return None
+
+
 def _authorise(ports: Ports, principal: Principal, request: ChangeRequest, word: str) -> None:
     """Whoever confirms or withdraws its own has to be allowed what it has asked for, and no more."""
     action = "break_glass" if word == "break_glass" else f"manage_operation.{word}"

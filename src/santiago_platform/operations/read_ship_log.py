@@ -1,12 +1,12 @@
-"""Reads single entries of the ship's log, of the caller's own tenant."""
+"""Reads the ship's log: single entries and the last ones, of the caller's own tenant; and verifies it."""
 
 from __future__ import annotations
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
-from ..domain.ship_log import Entry
+from ..domain.ship_log import Entry, Verification
 from ..ports import Ports
-from .authority import ALL, authorise
+from .authority import ALL, authorise, is_shown
 from .tenancy import of_all_tenants
 
 
@@ -25,4 +25,36 @@ async def read_log_entry(ports: Ports, principal: Principal, seq: int) -> Entry:
     operation = await ports.store.read(lambda view: view.operation(entry.operation))
     service, environment = (operation.service, operation.environment) if operation else ("", ALL)
     authorise(ports, principal, "read_operation", settings, service=service or None, environment=environment)
+    return _outward(entry)
+
+
+async def read_log_entries(ports: Ports, principal: Principal) -> tuple[Entry, ...]:
+    """What was done last, and what is under way, newest first: of each change its completed entry, else its opened one.
+
+    Raises PlatformError(PERMISSION_DENIED).
+    """
+    settings = ports.workspace.last_good_settings()
+    authorise(ports, principal, "read_operation", settings)
+    entries = [*await ports.ship_log.unfinished(), *await ports.ship_log.completed()]
+    own = [e for e in entries if of_all_tenants(principal) or e.tenant == principal.tenant]
+    found = await ports.store.read(lambda view: {e.operation: view.operation(e.operation) for e in own if e.operation})
+
+    def may_see(entry: Entry) -> bool:
+        operation = found.get(entry.operation)
+        service, environment = (operation.service, operation.environment) if operation else ("", ALL)
+        return is_shown(ports, principal, "read_operation", settings, service, environment)
+
+    return tuple(_outward(e) for e in sorted(own, key=lambda e: e.seq, reverse=True) if may_see(e))
+
+
+async def verify_ship_log(ports: Ports, principal: Principal) -> Verification:
+    """Follows the whole chain. Raises PlatformError(PERMISSION_DENIED): it is of all tenants."""
+    settings = ports.workspace.last_good_settings()
+    authorise(ports, principal, "read_operation", settings)
+    if not (of_all_tenants(principal) or principal.tenant == settings.tenant):
+        raise PlatformError(ErrorCode.PERMISSION_DENIED, "the ship's log is of all tenants", "the owner can verify it")
+    return await ports.ship_log.verify()
+
+
+def _outward(entry: Entry) -> Entry:
     return entry.model_copy(update={"body": {k: v for k, v in entry.body.items() if k != "internal"}})

@@ -1,0 +1,1 @@
+"""The console: web pages for people, at `/` of the server."""
