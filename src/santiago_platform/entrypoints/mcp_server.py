@@ -29,7 +29,7 @@ from ..ports import Ports
 from ..ports.client_model import NeedsInput, calling
 from ..tools import TOOLS
 from ..tools.tool import Answer
-from . import confirmation, sampling
+from . import approval, confirmation, sampling
 from .invocation import ToolCalls
 from .mcp_resources import add_resources, error_object
 from .resource_updates import ResourceUpdates
@@ -57,6 +57,10 @@ def build_server(
     async def on_list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
+    async def told(principal: Principal, word: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = (await calls.answer(principal, MANAGE, word)).structured["operations"][0]
+        return found
+
     async def on_call_tool(
         ctx: Context, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult | dict[str, Any]:
@@ -65,7 +69,8 @@ def build_server(
             principal = principal_of(ctx)
             if (session := dict(ctx.meta or {}).get(SESSION_KEY)) is not None:
                 principal = await calls.within(principal, session)
-            word = confirmation.answered(params)
+            word = approval.answered(params) or confirmation.answered(params)
+            text, seen = "", approval.KEY in (params.input_responses or {})
             if word is None:
                 answer = await _answer(calls, principal, ctx, params, report)
                 asked = confirmation.question(answer)
@@ -73,16 +78,23 @@ def build_server(
                     if confirmation.asks_by_result(ctx):
                         return asked.required()
                     word = await confirmation.ask(ctx, asked)
+                shown, text = answer.structured, answer.text.decode()
             if word is not None:
-                told = await calls.answer(principal, MANAGE, word)
-                return _whole(told.structured["operations"][0])
+                shown, text = await told(principal, word), ""
+            waits = approval.pending(ports, shown)
+            if waits is not None and not seen and approval.can_be_asked(ctx):
+                if confirmation.asks_by_result(ctx):
+                    return waits.required()
+                await approval.show(ctx, waits)
+                shown, text = await told(principal, approval.status(waits.operation)), ""
+            whole = approval.named(ports, shown)
         except NeedsInput as needed:
             return sampling.required(needed, principal)
         except PlatformError as exc:
             if params.name not in TOOLS:  # which is for the protocol's own error to say
                 raise MCPError(INVALID_PARAMS, f"{exc.message}; {exc.hint}", error_object(exc)) from exc
             return _failed(exc)
-        return _whole(answer.structured, answer.text.decode())
+        return _whole(whole, text if whole is shown else "")
 
     server: Server[Any] = Server(
         "santiago",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.ship_log import Entry, Verification
+from ..domain.value import Value
 from ..ports import Ports
 from .authority import ALL, authorise, is_shown
 from .tenancy import of_all_tenants
@@ -28,8 +29,15 @@ async def read_log_entry(ports: Ports, principal: Principal, seq: int) -> Entry:
     return _outward(entry)
 
 
-async def read_log_entries(ports: Ports, principal: Principal) -> tuple[Entry, ...]:
-    """What was done last, and what is under way, newest first: of each change its completed entry, else its opened one.
+class LogView(Value):
+    """Newest first. operations: ids in them that operations can be found by."""
+
+    entries: tuple[Entry, ...]
+    operations: frozenset[str]
+
+
+async def read_log_entries(ports: Ports, principal: Principal) -> LogView:
+    """What was done last, and what is under way: of each change its completed entry, else its opened one.
 
     Raises PlatformError(PERMISSION_DENIED).
     """
@@ -44,7 +52,10 @@ async def read_log_entries(ports: Ports, principal: Principal) -> tuple[Entry, .
         service, environment = (operation.service, operation.environment) if operation else ("", ALL)
         return is_shown(ports, principal, "read_operation", settings, service, environment)
 
-    return tuple(_outward(e) for e in sorted(own, key=lambda e: e.seq, reverse=True) if may_see(e))
+    return LogView(
+        entries=tuple(_outward(e) for e in sorted(own, key=lambda e: e.seq, reverse=True) if may_see(e)),
+        operations=frozenset(id for id, operation in found.items() if operation is not None),
+    )
 
 
 async def verify_ship_log(ports: Ports, principal: Principal) -> Verification:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,13 +109,12 @@ class Browser:
         return said
 
     def open(self, url: str) -> None:
-        """Returns once the page has loaded."""
-        self.evaluate("window.left = true")
-        self.send("Page.navigate", url=url)
-        self.loaded()
+        self.through(lambda: self.send("Page.navigate", url=url))
 
-    def loaded(self) -> None:
-        """Once another page than the one that was there has loaded, by whatever was pressed."""
+    def through(self, act: Callable[[], object]) -> None:
+        """Does what leads to another page, and returns once that has loaded."""
+        self.evaluate("window.left = true")
+        act()
         self.until("!window.left && document.readyState === 'complete'")
 
     def until(self, script: str, seconds: float = 20.0) -> Any:
@@ -139,7 +138,7 @@ class Browser:
         return said["result"].get("value")
 
     def text(self) -> str:
-        return str(self.evaluate("document.body.innerText"))
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def type(self, selector: str, text: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
@@ -152,9 +151,7 @@ class Browser:
             self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **held)
 
     def look(self, width: int, height: int, *, dark: bool = False, mobile: bool = False) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 

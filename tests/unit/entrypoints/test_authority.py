@@ -16,6 +16,7 @@ from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.policy import ACTIONS, Decision, Question, Verdict
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
+from santiago_platform.entrypoints.console.console import is_console
 from santiago_platform.entrypoints.http import build_app
 from santiago_platform.entrypoints.json_api import HOOK_PATH
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
@@ -52,6 +53,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/log/verify"): {},
 }
 WITHOUT = OPEN_PATHS | {HOOK_PATH, "/mcp", "/mcp/json", "/api/tools/{name}"}  # the tools have a walk of their own
+# The console, too: tests/unit/entrypoints/console/test_pages.py walks its pages and forms.
 WITHOUT |= {CARD_PATH, RPC_PATH}  # of A2A: one for everybody, one that answers in JSON-RPC and has tests of its own
 
 
@@ -81,7 +83,9 @@ def routes(platform: FakePlatform) -> list[tuple[str, str]]:
     while not hasattr(server, "routes"):
         server = server._app
     found = [(method, route.path) for route in server.routes for method in route.methods or ("POST",)]
-    return [(method, path) for method, path in found if method != "HEAD" and path not in WITHOUT]
+    return [
+        (method, path) for method, path in found if method != "HEAD" and path not in WITHOUT and not is_console(path)
+    ]
 
 
 @pytest.fixture

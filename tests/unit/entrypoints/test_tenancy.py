@@ -14,6 +14,7 @@ from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
 from santiago_platform.entrypoints.authentication import OPEN_PATHS
+from santiago_platform.entrypoints.console.console import is_console
 from santiago_platform.entrypoints.http import build_app
 from santiago_platform.entrypoints.json_api import HOOK_PATH
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
@@ -116,7 +117,9 @@ def routes(platform: FakePlatform) -> set[tuple[str, str]]:
     without = OPEN_PATHS | {HOOK_PATH, "/mcp", "/mcp/json", "/api/tools/{name}"}  # tools have a walk of their own
     without |= {CARD_PATH, RPC_PATH}  # one card for everybody, and a door for mail to one's own tenant alone
     found = {(method, route.path) for route in server.routes for method in route.methods or ("POST",)}
-    return {(method, path) for method, path in found if method != "HEAD" and path not in without}
+    return {
+        (method, path) for method, path in found if method != "HEAD" and path not in without and not is_console(path)
+    }
 
 
 async def test_no_route_tells_what_is_anothers_from_what_is_not_there(place: Place) -> None:

@@ -123,7 +123,11 @@ class Console:
             changed = True
             wake.set()
 
-        unwatch = self.updates.watch(principal, uri, seen, tell)
+        try:
+            unwatch = self.updates.watch(principal, uri, seen, tell)
+        except PlatformError:  # too much is listened to: the page says that it is not live, and tries again
+            yield "retry: 60000\n\n"
+            return
         sign_in.wakes.add(wake)
         try:
             yield "retry: 3000\n\n"

@@ -13,7 +13,7 @@ from ..page import Given, Page
 
 
 async def _load(ports: Ports, who: Principal, _: Given) -> dict[str, Any]:
-    return {"entries": await read_log_entries(ports, who)}
+    return dict(await read_log_entries(ports, who))
 
 
 async def _entry(ports: Ports, who: Principal, given: Given) -> dict[str, Any]:

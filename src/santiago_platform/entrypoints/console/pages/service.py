@@ -7,6 +7,7 @@ from typing import Any
 
 from ....domain.errors import ErrorCode, PlatformError
 from ....domain.identity import Principal
+from ....domain.quantity import memory_rounded
 from ....domain.signal import Signal
 from ....operations.manage_operation import OperationCommand, manage_operation
 from ....operations.query_metrics import MetricsAnswer, MetricsQuery, query_metrics
@@ -24,13 +25,18 @@ async def _load(ports: Ports, who: Principal, given: Given) -> dict[str, Any]:
     place = {"service": given["service"], "environment": given["environment"]}
     found = await read_architecture(ports, who, parse(ArchitectureQuery, place))
     history = parse(OperationCommand, {"action": "history", "limit": 10, **place})
+    here = next(iter(found.services), None)
+    requirements = dict(here.requirements) if here else {}
+    if (memory := requirements.pop("memory_bytes", "")).isdecimal():
+        requirements["memory"] = memory_rounded(int(memory))
     return {
         **place,
+        "requirements": requirements,
         "title": f"{place['service']} in {place['environment']}",
-        "here": next(iter(found.services), None),
+        "here": here,
         "versions": await _versions(ports, who, parse(VersionsQuery, place)),
         "operations": (await manage_operation(ports, who, history)).operations,
-        "figures": f"/console/figures/{place['service']}/{place['environment']}" if found.services else "",
+        "figures": f"/console/figures/{place['service']}/{place['environment']}" if here else "",
     }
 
 

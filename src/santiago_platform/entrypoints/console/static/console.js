@@ -47,15 +47,13 @@ function listen(live) {
 }
 
 async function charts(section) {
-  try {
-    const page = await parsed(section.dataset.load);
-    const figures = page && page.querySelector(".charts");
-    if (!figures) return;
-    const shown = document.importNode(figures, true);
-    const open = section.querySelectorAll("figure details[open]").length > 0;
-    section.replaceChildren(section.querySelector("h2"), shown);
-    for (const figure of shown.querySelectorAll("figure")) draw(figure, open);
-  } catch { /* the link to the tables stays */ }
+  const page = await parsed(section.dataset.load).catch(() => null);
+  const figures = page && page.querySelector(".charts");
+  if (!figures) return; // what is shown stays, at first the link to the tables
+  const shown = document.importNode(figures, true);
+  const open = section.querySelector("figure details[open]") !== null;
+  section.replaceChildren(section.querySelector("h2"), shown);
+  for (const figure of shown.querySelectorAll("figure")) draw(figure, open);
 }
 
 /** The table stays beside the chart, for whoever cannot see it. */
@@ -75,9 +73,12 @@ function draw(figure, open) {
   const summary = document.createElement("summary");
   summary.textContent = "As a table";
   details.append(summary, table);
-  figure.append(place, details);
+  const legend = document.createElement("ul");
+  legend.className = "legend";
+  legend.append(...names.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
+  figure.append(legend, place, details);
   const series = names.map((label, index) => ({ label, stroke: colour(`--series-${(index % 4) + 1}`), width: 1.75, points: { show: points[0].length < 3 } }));
-  new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { y: false }, series: [{}, ...series], axes: [{ ...axis, size: 24 }, axis], scales: { y: { range: (_, low, high) => [Math.min(0, low), high || 1] } } }, points, place);
+  new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { y: false }, series: [{}, ...series], axes: [{ ...axis, size: 24, space: 60, values: (_, at) => at.map((second) => new Date(second * 1000).toISOString().slice(11, 19)) }, axis], scales: { y: { range: (_, low, high) => [Math.min(0, low), high || 1] } } }, points, place);
 }
 
 const live = document.getElementById("live");
