@@ -43,6 +43,29 @@ lint: $(STAMP) ## Style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
 
+# The browser of the console's tests, and the checks of accessibility that it runs: axe-core is MPL-2.0, and not ours to ship.
+AXE_VERSION := 4.14.1
+AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+.PHONY: browser
+browser: $(STAMP) ## Installs a headless Chromium for the console's tests (Debian and Ubuntu, as root)
+	@command -v chromium-headless-shell chromium >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null; }
+	@[ -f $(VENV)/axe.min.js ] || { set -e; folder=$$(mktemp -d); cd $$folder; npm pack --silent axe-core@$(AXE_VERSION) >/dev/null; \
+		tar xzf axe-core-*.tgz package/axe.min.js; echo "$(AXE_SHA256)  package/axe.min.js" | sha256sum --check --quiet; \
+		mv package/axe.min.js $(CURDIR)/$(VENV)/axe.min.js; rm -r $$folder; }
+
+.PHONY: test-browser
+test-browser: setup browser ## The console in a real browser (SCREENSHOTS=folder keeps pictures)
+	@$(BIN)/pytest tests/browser
+
+UPLOT_VERSION := 1.6.32
+STATIC := src/santiago_platform/entrypoints/console/static
+.PHONY: uplot
+uplot: ## Puts the charts' library into the package anew (UPLOT_VERSION=n)
+	@set -e; folder=$$(mktemp -d); cd $$folder; npm pack --silent uplot@$(UPLOT_VERSION) >/dev/null; tar xzf uplot-*.tgz; \
+		cp package/dist/uPlot.iife.min.js package/dist/uPlot.min.css $(CURDIR)/$(STATIC)/; \
+		cp package/LICENSE $(CURDIR)/$(STATIC)/uPlot.LICENSE; rm -r $$folder
+
 .PHONY: chaos
 chaos: setup ## Breaks things at random points of random rollouts (SEED=n ROUNDS=n FAULT=words)
 	@$(BIN)/pytest -s tests/chaos

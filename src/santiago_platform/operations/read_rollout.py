@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import groupby
 
 from ..domain.identity import Principal
 from ..domain.judge import Judgement
@@ -59,7 +60,9 @@ def _view(view: Snapshot, rollout: Rollout) -> RolloutView:
     judge = rollout.analysis.judge if rollout.analysis is not None else None
     weights = weights_of(rollout)
     total = sum(weights.values())
-    journal = sorted(view.journal(rollout.id), key=lambda step: step.epoch, reverse=True)
+    # Of each phase in a row what was said last, with the time since when it is that.
+    phases = groupby(sorted(view.journal(rollout.id), key=lambda step: step.epoch), key=lambda step: step.phase)
+    journal = [list(steps)[-1] for _, steps in phases][::-1]
     return RolloutView(
         strategy=rollout.strategy,
         phase=rollout.phase,
