@@ -115,6 +115,7 @@ def client_config(layout: Layout) -> dict[str, Any]:
 def _greet(layout: Layout, addresses: Addresses) -> None:
     console.say(f"[green]ready[/green]  workspace {escape(str(layout.root))}")
     console.say(f"  MCP      http://127.0.0.1:{addresses.server}/mcp  (bulk agents: /mcp/json)")
+    console.say(f"  console  http://127.0.0.1:{addresses.server}/")
     console.say(f"  services http://NAME.ENVIRONMENT.localhost:{addresses.ingress}/")
     if addresses.tls is not None:
         console.say(f"           https://NAME.ENVIRONMENT.localhost:{addresses.tls}/")

@@ -12,9 +12,12 @@ from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.mailbox import Severity
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
+from santiago_platform.domain.value import Value
 from santiago_platform.entrypoints.console.pages import FORMS, PAGES
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.messages import MailFields, send_mail
+from santiago_platform.tools.resource import Resource
+from santiago_platform.tools.resources import RESOURCES
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 BOB = Principal(name="bob", role=Role.PLATFORM, tenant="bank")
@@ -201,3 +204,32 @@ async def test_the_ships_log_is_verified_for_whom_it_is(signed_in: SignedIn, pla
     assert "broken" in (await owner.get("/console/log/verification")).text
     other = await signed_in("bob", Role.PLATFORM, "bank")
     assert (await other.get("/console/log/verification")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"), [("/console/slos", "santiago://reports/slo"), ("/console/incidents", "santiago://incidents")]
+)
+async def test_a_report_is_shown_as_its_resource_has_it_and_named_where_none_is_kept(
+    signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch, path: str, uri: str
+) -> None:
+    class Row(Value):
+        name: str
+        left_ratio: float
+        notes: tuple[str, ...] = ()
+
+    class Report(Value):
+        at: str
+        rows: tuple[Row, ...]
+
+    async def read(*_: Any) -> Report:
+        rows = (Row(name="web", left_ratio=0.4, notes=(HOSTILE, "slow")), Row(name="till", left_ratio=1.0))
+        return Report(at="noon", rows=rows)
+
+    visitor = await signed_in()
+    monkeypatch.delitem(RESOURCES, uri, raising=False)
+    assert "are not kept yet" in (await visitor.get(path)).text
+    monkeypatch.setitem(RESOURCES, uri, Resource(name="x", title="x", uri=uri, description="x", read=read))
+    page = (await visitor.get(path)).text
+    for shown in ("noon", "left ratio", "0.4", "till", "&lt;script&gt;"):
+        assert shown in page
+    assert "<script>alert" not in page
