@@ -90,15 +90,26 @@ def _differences(
     return [f"{what} {word}: {', '.join(names)}" for word, names in (*words, ("changed", changed)) if names]
 
 
-def plan_of_flag(flag: str, environment: str | None, before: Mapping[str, Any], asked: Mapping[str, Any]) -> Plan:
-    """asked: what the flag is to be made of `before` by; with a ramp in it, the outcome depends on when it begins."""
+def plan_of_flag(
+    flag: str,
+    environment: str | None,
+    before: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    *,
+    after: Mapping[str, Any] | None = None,
+) -> Plan:
+    """asked: what the flag is to be made of `before` by; with a ramp in it, the outcome depends on when it begins.
+    after: where that says nothing of the outcome."""
     where = f" in {environment}" if environment else ""
     said = {name: value for name, value in asked.items() if name not in ("flag", "environment", "reason")}
+    changes = [
+        f"flag {flag}{where}: {json.dumps(said, ensure_ascii=False, default=str)}",
+        f"it is now {json.dumps(before, ensure_ascii=False)}" if before else "it is a new one",
+    ]
+    if after is not None:
+        changes.append(f"it becomes {json.dumps(after, ensure_ascii=False)}" if after else "it goes")
     return Plan(
-        changes=(
-            f"flag {flag}{where}: {json.dumps(said, ensure_ascii=False, default=str)}",
-            f"it is now {json.dumps(before, ensure_ascii=False)}" if before else "it is a new one",
-        ),
+        changes=tuple(changes),
         way_back="action rollback makes it as it was before",
         exact=exactly({"flag": flag, "environment": environment, "asked": said, "before": before}),
     )

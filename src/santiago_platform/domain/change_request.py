@@ -36,7 +36,8 @@ class ApprovalRule(Value):
 
 
 class Decision(Value):
-    """A person's word. break_glass: the requester's own, in an emergency, with a reason."""
+    """A person's word. break_glass: the requester's own, in an emergency, with a reason. token: the id of the one by
+    which it came, where that was issued here: a yes counts for as long as that is not revoked."""
 
     approved: bool
     by: Name
@@ -44,6 +45,7 @@ class Decision(Value):
     at: datetime
     reason: str = ""
     break_glass: bool = False
+    token: str = ""
 
 
 class Need(Value):
@@ -103,6 +105,12 @@ class ChangeRequest(Value):
     def approvers(self) -> tuple[Role, ...]:
         """Roles of which somebody's yes is still missing."""
         return tuple(dict.fromkeys(role for need in self.missing for role in need.roles))
+
+    @property
+    def action(self) -> str:
+        """What the policy calls it."""
+        detail = self.arguments.get("action")
+        return f"{self.kind}.{detail}" if detail else self.kind
 
     def require_open(self, now: datetime) -> None:
         """Raises FAILED_PRECONDITION where it was decided, is void or has expired."""

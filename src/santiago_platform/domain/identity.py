@@ -46,7 +46,8 @@ class Principal(Value):
     """An authenticated caller. `name` identifies it in the ship's log.
 
     level, scope: None means: as `roles` in santiago.yaml says of its role. session: within which it asks; a token has
-    none yet, nor has the platform itself. granted: groups of actions and actions that its token is for; None: all.
+    none yet, nor has the platform itself. token: the id of the one by which it asks, where that was issued here.
+    granted: groups of actions and actions that its token is for; None: all.
     """
 
     name: Name
@@ -55,6 +56,7 @@ class Principal(Value):
     level: Level | None = None
     scope: Scope | None = None
     session: str = ""
+    token: str = ""
     granted: tuple[str, ...] | None = None
 
 

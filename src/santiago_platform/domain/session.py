@@ -40,12 +40,13 @@ class Session(Value):
     def is_of(self, principal: Principal) -> bool:
         return self.principal == alone(principal)
 
-    @property
-    def caller(self) -> Principal:
-        """Who asks within it."""
-        return self.principal.model_copy(update={"session": self.id})
+    def caller(self, principal: Principal) -> Principal:
+        """`principal`, whose session it is, as it asks within it."""
+        return principal.model_copy(update={"session": self.id})
 
 
 def alone(principal: Principal) -> Principal:
-    """Without the session in which it asks."""
-    return principal.model_copy(update={"session": ""}) if principal.session else principal
+    """Without the session in which it asks, and the token by which it does."""
+    return (
+        principal.model_copy(update={"session": "", "token": ""}) if principal.session or principal.token else principal
+    )

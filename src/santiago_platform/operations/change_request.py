@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from ..domain.announcement import approval_asked, for_the_owner, glass_broken
-from ..domain.change_request import ChangeRequest, Granted, MovedError, Need, Wants
+from ..domain.change_request import ApprovalRule, ChangeRequest, Decision, Granted, MovedError, Need, Wants
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.gate import Answer
-from ..domain.identity import Role
+from ..domain.identity import Principal, Role
 from ..domain.operation import Operation, OperationState
 from ..domain.plan import Plan, fingerprint
 from ..domain.policy import Decision as Ruling
@@ -27,6 +28,53 @@ Live = Callable[[Snapshot], str]
 
 OWN_AT_ONCE = 20  # changes of one principal that wait
 OPEN_AT_ONCE = 1_000  # of all together
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A change that whoever asks for it may make, planned and gated, of which nothing is done yet.
+
+    operation: as it begins. arguments: what plans the same again, with what was resolved. live: what a yes is bound to,
+    beside the plan. needs: whose yes it takes. release: a digest, where it is about one.
+    begin: stores it as begun, within the transaction that has compared plan and live; raises PlatformError where it
+    cannot begin now.
+    """
+
+    operation: Operation
+    arguments: dict[str, Any]
+    plan: Plan
+    live: Live
+    needs: tuple[Need, ...]
+    begin: Callable[[Transaction], None]
+    release: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an operation has ended. detail: lines of what failed."""
+
+    state: OperationState
+    reason: str
+    detail: tuple[str, ...] = ()
+
+
+Prepare = Callable[[Ports, Principal, Mapping[str, Any], Record, tuple[Decision, ...]], Awaitable[Prepared]]
+Carry = Callable[[Ports, Operation], Awaitable[Ended | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdable:
+    """A kind of change that can wait for a yes.
+
+    prepare: plans it of its arguments, as whoever asked, who is asked for the right to it; the record is of its entry
+    in the ship's log, the decisions are approvals so far. Raises PlatformError, and MovedError where what it is about
+    is gone.
+    carry: brings a step further what has begun, and says how it ended, or None while it goes on. Called again and again
+    for each that runs, after a crash too. None for what has a loop of its own.
+    """
+
+    prepare: Prepare
+    carry: Carry | None = None
 
 
 class Wanted(Value):
@@ -49,11 +97,17 @@ def needs_of(
         for name in names
         if (rule := settings.environments[name].approvals).required
     ]
-    if ruling.verdict is Verdict.NEEDS_APPROVAL:
-        roles = dict.fromkeys((ruling.approver or Role.OWNER, Role.OWNER))
-        needs.append(Need(roles=tuple(roles), why=f"rule {', '.join(ruling.rules)}"))
+    needs += needs_of_policy(ruling)
     needs += [Need(roles=(a.awaits,), why=f"gate {a.gate}") for a in answers if a.awaits is not None]
     return tuple(needs)
+
+
+def needs_of_policy(ruling: Ruling) -> tuple[Need, ...]:
+    """Of a word to what was let through before, and of the way back, which an environment's own rule never holds up."""
+    if ruling.verdict is not Verdict.NEEDS_APPROVAL:
+        return ()
+    roles = dict.fromkeys((ruling.approver or Role.OWNER, Role.OWNER))
+    return (Need(roles=tuple(roles), why=f"rule {', '.join(ruling.rules)}"),)
 
 
 def wanted(
@@ -63,7 +117,9 @@ def wanted(
     if not needs and advice is None:
         return None
     names = settings.environments if environment is None else [environment]
-    expires = min(settings.environments[name].approvals.expires_seconds for name in names)
+    # What santiago.yaml no longer has may be taken back, or removed, all the same.
+    rules = [settings.environments[name].approvals for name in names if name in settings.environments]
+    expires = min(rule.expires_seconds for rule in rules or [ApprovalRule()])
     if advice is None:
         return Wanted(needs=needs, expires_seconds=expires)
     # Whoever asked in words sees the plan before anybody else is asked.
@@ -71,32 +127,23 @@ def wanted(
     return Wanted(wants=Wants.CONFIRMATION, needs=needs, expires_seconds=expires, advice=said)
 
 
-async def hold(
-    ports: Ports,
-    record: Record,
-    operation: Operation,
-    *,
-    plan: Plan,
-    arguments: dict[str, Any],
-    live: Live,
-    wanted: Wanted,
-    release: str = "",
-) -> Operation:
-    """Stores the change without beginning it. live: what its approval is bound to, beside the plan."""
-    now = ports.clock.now()
+async def hold(ports: Ports, record: Record, prepared: Prepared, wanted: Wanted) -> Operation:
+    """Stores the change without beginning it. Raises CONFLICT where it waits already, RESOURCE_EXHAUSTED where too many
+    do."""
+    now, operation = ports.clock.now(), prepared.operation
 
     def unit(tx: Transaction) -> Operation:
         request = ChangeRequest(
             id=operation.id,
             kind=operation.kind,
             requester=operation.principal,
-            arguments=arguments,
+            arguments=prepared.arguments,
             service=operation.service,
             environment=operation.environment,
             tenant=operation.of_tenant,
-            plan=plan,
-            live=live(tx),
-            release=release,
+            plan=prepared.plan,
+            live=prepared.live(tx),
+            release=prepared.release,
             wants=wanted.wants,
             advice=wanted.advice,
             needs=wanted.needs,
@@ -156,17 +203,42 @@ def waits_for(request: ChangeRequest) -> str:
     return f"waits for approval by {'; and by '.join(map(str, request.missing))}"
 
 
-def begin_approved(
-    ports: Ports, tx: Transaction, request: ChangeRequest, granted: Granted, plan: Plan, live: Live
+async def start_approved(ports: Ports, kind: Holdable, request: ChangeRequest, granted: Granted) -> None:
+    """Plans it again as whoever asked, and begins it where that is still what was approved, by all who have to.
+
+    Raises MovedError (it is void: plan or state have moved, or whoever asked may no longer), NeedsMoreError, and what
+    the kind's `prepare` and `begin` do, which leave it waiting.
+    """
+    held = await ports.store.read(lambda view: view.operation(request.id))
+    record = Record(held.log_entry if held else 0, request.id)
+    try:
+        prepared = await kind.prepare(ports, request.requester, request.arguments, record, granted.approvals)
+    except PlatformError as exc:
+        if exc.code is not ErrorCode.PERMISSION_DENIED:
+            raise
+        raise MovedError(f"{request.requester.name} may no longer do it ({exc.message})") from exc
+    granted.require(prepared.needs)
+
+    def unit(tx: Transaction) -> None:
+        _begin_approved(ports, tx, request, granted, prepared)
+        prepared.begin(tx)
+
+    await ports.store.write(unit)
+
+
+def _begin_approved(
+    ports: Ports, tx: Transaction, request: ChangeRequest, granted: Granted, prepared: Prepared
 ) -> None:
-    """Within the transaction that starts it. Raises MovedError, and where somebody has decided it meanwhile."""
+    """Raises MovedError, and where somebody has decided it meanwhile."""
     stored = tx.change_request(request.id)
     assert stored is not None  # noqa: S101 - none is ever removed while it is open
     decision = granted.decision
     stored.require_open(decision.at)
-    if plan.hash != stored.plan.hash:
+    if is_revoked(tx, stored.requester.token):
+        raise MovedError(_revoked(stored))
+    if prepared.plan.hash != stored.plan.hash:
         raise MovedError("the plan is another one now")
-    if live(tx) != stored.live:
+    if prepared.live(tx) != stored.live:
         raise MovedError(f"what is live in {stored.environment or 'the workspace'} has changed")
     tx.save_change_request(stored.model_copy(update={"decision": decision, "approvals": granted.approvals}))
     operation = tx.operation(request.id)
@@ -174,6 +246,17 @@ def begin_approved(
         told = glass_broken(operation, decision.by, decision.reason, decision.at)
         settings = ports.workspace.last_good_settings()
         post(tx, [told, *for_the_owner(told, settings.tenant)], settings)
+
+
+def is_revoked(view: Snapshot, token: str) -> bool:
+    """Of a token by its id; empty: of a caller that had none of this platform's. One that has only expired is not: what
+    was asked for while it was valid is not made undone by the time that a yes takes."""
+    known = view.token(token) if token else None
+    return bool(token) and (known is None or known.revoked)
+
+
+def _revoked(request: ChangeRequest) -> str:
+    return f"the token by which {request.requester.name} has asked for it was revoked"
 
 
 async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: str, **changes: Any) -> None:
@@ -194,14 +277,23 @@ async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: 
         await complete_operation(ports, ended)
 
 
-async def end_expired(ports: Ports) -> int:
-    """Requests that nobody has answered in time. Returns how many there were."""
+async def end_forsaken(ports: Ports) -> int:
+    """Requests that nobody answered in time, or whose requester's token was revoked. Returns how many there were."""
     now = ports.clock.now()
-    waiting = await ports.store.read(lambda view: view.change_requests(open=True, limit=OPEN_AT_ONCE))
-    late = [request for request in waiting if now >= request.expires_at]
-    for request in late:
-        await end(ports, request, OperationState.VOID, f"nobody answered until {request.expires_at:%Y-%m-%d %H:%M}Z")
-    return len(late)
+
+    def forsaken(view: Snapshot) -> list[tuple[ChangeRequest, str]]:
+        found = []
+        for request in view.change_requests(open=True, limit=OPEN_AT_ONCE):
+            if is_revoked(view, request.requester.token):
+                found.append((request, _revoked(request)))
+            elif now >= request.expires_at:
+                found.append((request, f"nobody answered until {request.expires_at:%Y-%m-%d %H:%M}Z"))
+        return found
+
+    ended = await ports.store.read(forsaken)
+    for request, why in ended:
+        await end(ports, request, OperationState.VOID, why)
+    return len(ended)
 
 
 def live_of(ports: Ports, service: str, environment: str) -> Live:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from ..domain.change_plan import plan_of_flag
-from ..domain.change_request import ChangeRequest, Granted, Need
+from ..domain.change_request import Decision as Approved
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.flag import (
@@ -35,7 +35,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import ALL, authorise, require_tenant
 from .change import Record, change
-from .change_request import Live, begin_approved, hold, needs_of, wanted
+from .change_request import Live, Prepared, hold, needs_of, needs_of_policy, wanted
 from .plan_view import Advice
 from .tenancy import require_operations
 
@@ -47,6 +47,8 @@ BOOLEAN: Mapping[str, bool] = {"on": True, "off": False}
 WAY_BACK = frozenset({"kill", "rollback"})
 
 Action = Literal["set", "ramp", "kill", "restore", "delete", "rollback"]
+# To undo what stops harm, or takes back, is a change like any other.
+_UNDOING: Mapping[str, Action] = {"kill": "restore", "rollback": "set"}
 
 
 class FlagFields(Value):
@@ -86,47 +88,51 @@ async def configure_flag(
     request = asked.model_dump(mode="json", exclude_defaults=True)
     known = advice.id if advice is not None else ""
     async with change(ports, principal, f"{KIND}.{asked.action}", subject, request, operation=known) as record:
-        before, after, ruling = await check_flag_change(ports, principal, asked)
+        prepared = await prepare_flag_change(ports, principal, request, record)
         settings = ports.workspace.last_good_settings()
-        operation = _operation(ports, principal, settings, asked, before, after, record)
-        wants = wanted(settings, asked.environment, _needs(settings, asked, ruling), advice)
+        wants = wanted(settings, prepared.operation.environment or None, prepared.needs, advice)
         if wants is not None:
-            return await hold(
-                ports,
-                record,
-                operation,
-                plan=plan_of_flag(asked.flag, asked.environment, before.written(), request),
-                arguments=request,
-                live=_live(ports, before),
-                wanted=wants,
-            )
-        await ports.store.write(lambda tx: _store(tx, settings, asked, operation))
+            return await hold(ports, record, prepared, wants)
+        await ports.store.write(prepared.begin)
         record.continues = True
     ports.activation.activate()
-    return await _ended(ports, operation.id)
+    return await _ended(ports, record.operation)
 
 
-async def start_approved_flag_change(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
-    """Makes the flag of it again, and begins where that is still what was approved."""
-    asked = FlagChange.model_validate(request.arguments)
-    before, after, ruling = await check_flag_change(ports, request.requester, asked)
-    held = await ports.store.read(lambda view: view.operation(request.id))
-    settings = ports.workspace.last_good_settings()
-    granted.require(_needs(settings, asked, ruling))
-    record = Record(held.log_entry if held else 0, request.id)
-    operation = _operation(ports, request.requester, settings, asked, before, after, record)
-    plan, live = plan_of_flag(asked.flag, asked.environment, before.written(), request.arguments), _live(ports, before)
+async def prepare_flag_change(
+    ports: Ports,
+    principal: Principal,
+    arguments: Mapping[str, Any],
+    record: Record,
+    approvals: tuple[Approved, ...] = (),
+) -> Prepared:
+    """Raises as `configure_flag` does."""
+    change = await check_flag_change(ports, principal, FlagChange.model_validate(arguments))
+    asked, settings = change.asked, ports.workspace.last_good_settings()
+    known = asked.model_dump(mode="json", exclude_defaults=True)
+    operation = _operation(ports, principal, settings, change, record)
+    if change.amounts_to in WAY_BACK:  # needs nobody but whom a policy names
+        needs = needs_of_policy(change.ruling)
+    else:
+        needs = needs_of(settings, asked.environment, change.ruling)
 
-    def unit(tx: Transaction) -> None:
-        begin_approved(ports, tx, request, granted, plan, live)
+    def begin_it(tx: Transaction) -> None:
         _store(tx, settings, asked, operation)
 
-    await ports.store.write(unit)
-
-
-def _needs(settings: Settings, asked: FlagChange, ruling: Ruling) -> tuple[Need, ...]:
-    """What takes a change back, or stops its harm, needs nobody else."""
-    return () if asked.action in WAY_BACK else needs_of(settings, asked.environment, ruling)
+    return Prepared(
+        operation=operation,
+        arguments=known,
+        plan=plan_of_flag(
+            asked.flag,
+            asked.environment,
+            change.before.written(),
+            known,
+            after=change.after.written() if asked.action == "rollback" else None,
+        ),
+        live=_live(ports, change.before),
+        needs=needs,
+        begin=begin_it,
+    )
 
 
 def _live(ports: Ports, before: FlagEntry) -> Live:
@@ -135,24 +141,57 @@ def _live(ports: Ports, before: FlagEntry) -> Live:
     return lambda _view: seen
 
 
-async def check_flag_change(
-    ports: Ports, principal: Principal, asked: FlagChange
-) -> tuple[FlagEntry, FlagEntry, Ruling]:
-    """The flag before and after it, and what the policy says. Raises what `configure_flag` would, but for an approval
-    that is needed; changes and records nothing."""
+class CheckedChange(Value):
+    """The flag before and after it, and what the policy says of it.
+
+    asked: of a rollback, with the change that it undoes and the environment which that was about. amounts_to: the
+    action whose right it takes. A rollback takes a change back; but of a kill it is what restore does, and of a
+    rollback it does again what was taken back, as set would, or delete.
+    """
+
+    asked: FlagChange
+    before: FlagEntry
+    after: FlagEntry
+    amounts_to: Action
+    ruling: Ruling
+
+
+async def check_flag_change(ports: Ports, principal: Principal, asked: FlagChange) -> CheckedChange:
+    """Raises what `configure_flag` would, but for an approval that is needed; changes and records nothing."""
     settings = ports.workspace.last_good_settings()
-    where, destroys = asked.environment or ALL, asked.action == "delete"
-    ruling = admit_to_flags(ports, principal, f"{KIND}.{asked.action}", settings, where, destroys=destroys, waits=True)
+    destroys = asked.action == "delete"
+    ruling = _ruling(ports, principal, settings, asked, asked.action, destroys=destroys)
     if asked.environment is not None and asked.environment not in settings.environments:
         known = ", ".join(sorted(settings.environments))
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {asked.environment}", f"santiago.yaml has: {known}"
         )
     file = await ports.flags.read()
-    before = file.entry(asked.flag)
-    after = await _after(ports, asked, before)
+    before, amounts_to = file.entry(asked.flag), asked.action
+    if asked.action == "rollback":
+        undone = await _undone(ports, asked, before)
+        after = FlagEntry.model_validate(undone.request["before"])
+        asked = asked.model_copy(update={"operation": undone.id, "environment": undone.environment or None})
+        amounts_to = _UNDOING.get(undone.request.get("amounts_to") or undone.request["action"], "rollback")
+        destroys = amounts_to == "set" and _leaves_out(before, after)
+        amounts_to = "delete" if destroys else amounts_to
+        ruling = _ruling(ports, principal, settings, asked, amounts_to, destroys=destroys)
+    else:
+        after = _after(ports, asked, before)
     _check(asked.flag, file, after)
-    return before, after, ruling
+    return CheckedChange(asked=asked, before=before, after=after, amounts_to=amounts_to, ruling=ruling)
+
+
+def _ruling(
+    ports: Ports, principal: Principal, settings: Settings, asked: FlagChange, action: Action, *, destroys: bool
+) -> Ruling:
+    """An approval that is needed is waited for."""
+    where = asked.environment or ALL
+    return admit_to_flags(ports, principal, f"{KIND}.{action}", settings, where, destroys=destroys, waits=True)
+
+
+def _leaves_out(before: FlagEntry, after: FlagEntry) -> bool:
+    return (before.flag is not None and after.flag is None) or bool(set(before.environments) - set(after.environments))
 
 
 def admit_to_flags(
@@ -171,10 +210,8 @@ def admit_to_flags(
     return ruling
 
 
-async def _after(ports: Ports, asked: FlagChange, before: FlagEntry) -> FlagEntry:
+def _after(ports: Ports, asked: FlagChange, before: FlagEntry) -> FlagEntry:
     now = ports.clock.now()
-    if asked.action == "rollback":
-        return await _earlier(ports, asked, before)
     if asked.action == "set":
         return _set(asked, before, now)
     if before.flag is None:
@@ -191,15 +228,14 @@ async def _after(ports: Ports, asked: FlagChange, before: FlagEntry) -> FlagEntr
             return before.model_copy(update={"environments": others})
         case "delete":
             return FlagEntry()
-        case "ramp":
-            if asked.percent is None or asked.minutes is None:
-                raise PlatformError(
-                    ErrorCode.INVALID_ARGUMENT,
-                    "a ramp needs percent and minutes",
-                    "percent 100 and minutes 60: to everybody within an hour; set gives a share at once",
-                )
-            over = timedelta(minutes=asked.minutes)
-            return shared(before, asked.environment, asked.variant, asked.percent, now, over)
+    if asked.percent is None or asked.minutes is None:
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT,
+            "a ramp needs percent and minutes",
+            "percent 100 and minutes 60: to everybody within an hour; set gives a share at once",
+        )
+    over = timedelta(minutes=asked.minutes)
+    return shared(before, asked.environment, asked.variant, asked.percent, now, over)
 
 
 def _set(asked: FlagChange, before: FlagEntry, now: datetime) -> FlagEntry:
@@ -250,20 +286,22 @@ def _check(key: str, file: FlagFile, after: FlagEntry) -> None:
         ) from exc
 
 
-async def _earlier(ports: Ports, asked: FlagChange, now: FlagEntry) -> FlagEntry:
-    """What the flag was before a change of it. A change that somebody has changed since is not undone in silence."""
+async def _undone(ports: Ports, asked: FlagChange, now: FlagEntry) -> Operation:
+    """The change that a rollback undoes. One that somebody has changed since is not undone in silence."""
     found = await ports.store.read(lambda view: flag_operations(view, asked.flag, 50))
-    chosen = next((o for o in found if asked.operation in (None, o.id) and _written(o)), None)
+    named = (o for o in found if asked.operation in (None, o.id) and asked.environment in (None, o.environment))
+    chosen = next((o for o in named if _written(o)), None)
     if chosen is None:
         what = f"operation {asked.operation} is no change" if asked.operation else "there is no change"
-        raise PlatformError(ErrorCode.NOT_FOUND, f"{what} of the flag {asked.flag}", "action history lists them")
+        where = f" in {asked.environment}" if asked.environment else ""
+        raise PlatformError(ErrorCode.NOT_FOUND, f"{what} of the flag {asked.flag}{where}", "action history lists them")
     if now != FlagEntry.model_validate(chosen.request["after"]):
         raise PlatformError(
             ErrorCode.CONFLICT,
             f"the flag {asked.flag} is no longer as operation {chosen.id} left it",
             "action history shows each change with before and after; set makes it as you want it",
         )
-    return FlagEntry.model_validate(chosen.request["before"])
+    return chosen
 
 
 def _written(operation: Operation) -> bool:
@@ -283,13 +321,12 @@ def _operation(
     ports: Ports,
     principal: Principal,
     settings: Settings,
-    asked: FlagChange,
-    before: FlagEntry,
-    after: FlagEntry,
+    change: CheckedChange,
     record: Record,
 ) -> Operation:
-    now = ports.clock.now()
-    changed = {"before": before.written(), "after": after.written()}
+    now, asked = ports.clock.now(), change.asked
+    changed = {"before": change.before.written(), "after": change.after.written()}
+    as_asked = asked.model_dump(mode="json", include={"action", "flag", "environment", "reason"})
     return Operation(
         id=record.operation,
         kind=KIND,
@@ -297,7 +334,7 @@ def _operation(
         tenant=settings.tenant,
         service="",
         environment=asked.environment or "",
-        request={**asked.model_dump(mode="json", include={"action", "flag", "environment", "reason"}), **changed},
+        request={**as_asked, **changed, "amounts_to": change.amounts_to},
         phase="applying",
         reason=asked.reason or f"{asked.action} of the flag {asked.flag}",
         detail=tuple(f"{name}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in changed.items()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -16,21 +16,20 @@ from ..ports import Ports
 from ..ports.store import Transaction
 from .authority import authorise
 from .change import change, note
-from .change_request import ask_approvers, end, waits_for
+from .change_request import Holdable, ask_approvers, end, start_approved, waits_for
 from .configure_flag import KIND as FLAG_CHANGE
-from .configure_flag import start_approved_flag_change
-from .deploy_service import start_approved_deploy
-from .scale_resources import start_approved_scaling
+from .configure_flag import prepare_flag_change
+from .deploy_service import prepare_deploy
+from .scale_resources import prepare_scaling
 from .tenancy import of_all_tenants
-
-Start = Callable[[Ports, ChangeRequest, Granted], Awaitable[None]]
 
 PlanHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-STARTS: Mapping[str, Start] = {
-    "deploy_service": start_approved_deploy,
-    "scale_resources": start_approved_scaling,
-    FLAG_CHANGE: start_approved_flag_change,
+# Every kind of change that can wait for somebody; what has no line here is refused where it would have to.
+HOLDABLE: Mapping[str, Holdable] = {
+    "deploy_service": Holdable(prepare_deploy),
+    "scale_resources": Holdable(prepare_scaling),
+    FLAG_CHANGE: Holdable(prepare_flag_change),
 }
 
 
@@ -120,8 +119,7 @@ def _authorise(ports: Ports, principal: Principal, request: ChangeRequest, word:
     confirms = request.wants is Wants.CONFIRMATION and word == "approve"
     own = _is_own(principal, request) and (confirms or word == "reject")
     if own:
-        kind = request.kind
-        action = f"{kind}.{request.arguments['action']}" if kind == FLAG_CHANGE else kind
+        action = request.action
     service, environment = request.service or None, request.environment
     authorise(ports, principal, action, service=service, environment=environment, waits=own)
 
@@ -166,7 +164,7 @@ async def _waits_on(
 
 async def _start(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
     try:
-        await STARTS[request.kind](ports, request, granted)
+        await start_approved(ports, HOLDABLE[request.kind], request, granted)
     except MovedError as exc:
         await end(ports, request, OperationState.VOID, exc.message)
         raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from ..domain.canary import Canary
 from ..domain.change_plan import plan_of_rollout
-from ..domain.change_request import ChangeRequest, Granted
 from ..domain.change_request import Decision as Approved
+from ..domain.change_request import Need
 from ..domain.deployment import Deployment, Version
 from ..domain.environment import ServiceSettings, Settings
 from ..domain.errors import ErrorCode, PlatformError
@@ -27,8 +28,8 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
 from .authority import authorise
-from .change import change
-from .change_request import begin_approved, hold, live_of, needs_of, wanted
+from .change import Record, change
+from .change_request import Prepared, hold, live_of, needs_of, wanted
 from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render, view
 from .plan_view import Advice, view_of
@@ -90,16 +91,8 @@ async def deploy_service(
         needs = needs_of(settings, request.environment, ruling, operation.gates)
         wants = wanted(settings, request.environment, needs, advice)
         if wants is not None:
-            operation = await hold(
-                ports,
-                record,
-                operation,
-                plan=await _described(ports, rollout, request),
-                arguments=_exact(request, rollout),
-                live=live_of(ports, request.service, request.environment),
-                wanted=wants,
-                release=rollout.new.template.release if rollout.new else "",
-            )
+            prepared = await _prepared(ports, request, operation, rollout, settings, needs)
+            operation = await hold(ports, record, prepared, wants)
             return await ports.store.read(lambda snapshot: view(snapshot, operation))
         operation, rollout = await ports.store.write(lambda tx: _start(tx, settings, operation, rollout))
         record.continues = True
@@ -107,27 +100,46 @@ async def deploy_service(
     return render(operation, rollout)
 
 
-async def start_approved_deploy(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
-    """Plans it again as whoever asked, and begins it where that is still what was approved, by all who have to.
-
-    Raises MovedError, NeedsMoreError, and as `deploy_service` does.
-    """
-    asked = DeployRequest.model_validate(request.arguments)
-    held = await ports.store.read(lambda view: view.operation(request.id))
-    entry = held.log_entry if held else 0
+async def prepare_deploy(
+    ports: Ports,
+    principal: Principal,
+    arguments: Mapping[str, Any],
+    record: Record,
+    approvals: tuple[Approved, ...],
+) -> Prepared:
+    """Raises as `deploy_service` does."""
+    request = DeployRequest.model_validate(arguments)
     operation, rollout = await _plan(
-        ports, request.requester, asked, operation_id=request.id, log_entry=entry, approvals=granted.approvals
+        ports, principal, request, operation_id=record.operation, log_entry=record.seq, approvals=approvals
     )
     settings = ports.workspace.settings()
-    ruling = _authorised(ports, request.requester, asked, settings)
-    granted.require(needs_of(settings, request.environment, ruling, operation.gates))
-    plan, live = await _described(ports, rollout, asked), live_of(ports, request.service, request.environment)
+    ruling = _authorised(ports, principal, request, settings)
+    needs = needs_of(settings, request.environment, ruling, operation.gates)
+    return await _prepared(ports, request, operation, rollout, settings, needs)
 
-    def unit(tx: Transaction) -> None:
-        begin_approved(ports, tx, request, granted, plan, live)
+
+async def _prepared(
+    ports: Ports,
+    request: DeployRequest,
+    operation: Operation,
+    rollout: Rollout,
+    settings: Settings,
+    needs: tuple[Need, ...],
+) -> Prepared:
+    assert rollout.new is not None  # noqa: S101 - what waits for somebody was built before
+
+    def begin_it(tx: Transaction) -> None:
         _start(tx, settings, operation, rollout)
 
-    await ports.store.write(unit)
+    return Prepared(
+        operation=operation,
+        arguments=_exact(request, rollout),
+        plan=await _described(ports, rollout, request),
+        live=live_of(ports, request.service, request.environment),
+        needs=needs,
+        begin=begin_it,
+        release=rollout.new.template.release,
+    )
 
 
 async def _described(ports: Ports, rollout: Rollout, request: DeployRequest) -> Plan:

@@ -142,7 +142,7 @@ async def authenticate(ports: Ports, bearer: str) -> Principal:
         raise refused
     if token.expires_at is not None and ports.clock.now() >= token.expires_at:
         raise refused
-    return token.principal
+    return token.principal.model_copy(update={"token": token.id})
 
 
 def _hash(secret: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ..domain.change_plan import plan_of_rollout
-from ..domain.change_request import ChangeRequest, Granted
+from ..domain.change_request import Decision as Approved
 from ..domain.deployment import Deployment
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
@@ -23,7 +24,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import authorise
 from .change import Record, change
-from .change_request import Wanted, begin_approved, hold, live_of, needs_of, wanted
+from .change_request import Prepared, hold, live_of, needs_of, wanted
 from .operation_view import OperationView, view
 from .plan_view import Advice
 from .tenancy import require_operations, require_quota, require_service
@@ -57,7 +58,8 @@ async def scale_resources(
         _require_environment(settings, request.environment)
         wants = wanted(settings, request.environment, needs_of(settings, request.environment, ruling), advice)
         if wants is not None:
-            return await _hold(ports, principal, request, record, wants)
+            held = await hold(ports, record, await prepare_scaling(ports, principal, asked, record), wants)
+            return await ports.store.read(lambda v: view(v, held))
         operation_id = await ports.store.write(lambda tx: _scale(ports, principal, request, record, settings, tx))
     ports.activation.activate()
 
@@ -79,48 +81,41 @@ def _authorised(ports: Ports, principal: Principal, request: ScaleRequest, setti
     return authorise(ports, principal, action, settings, service=service, environment=environment, waits=True)
 
 
-async def _hold(
-    ports: Ports, principal: Principal, request: ScaleRequest, record: Record, wants: Wanted
-) -> OperationView:
+async def prepare_scaling(
+    ports: Ports,
+    principal: Principal,
+    arguments: Mapping[str, Any],
+    record: Record,
+    approvals: tuple[Approved, ...] = (),
+) -> Prepared:
+    """Raises as `scale_resources` does. It begins with UNAVAILABLE while a rollout is under way: approve it again when
+    that has ended."""
+    request = ScaleRequest.model_validate(arguments)
+    settings = ports.workspace.settings()
+    ruling = _authorised(ports, principal, request, settings)
+    _require_environment(settings, request.environment)
     deployment = await ports.store.read(lambda view: _with_a_live_version(view, request))
     operation, started = _start(ports, principal, request, record, deployment)
-    held = await hold(
-        ports,
-        record,
-        operation,
-        plan=plan_of_rollout(started),
-        arguments=request.model_dump(mode="json", exclude_defaults=True),
-        live=live_of(ports, request.service, request.environment),
-        wanted=wants,
-    )
-    return await ports.store.read(lambda v: view(v, held))
 
-
-async def start_approved_scaling(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
-    """Raises UNAVAILABLE while a rollout is under way: approve it again when that has ended."""
-    asked = ScaleRequest.model_validate(request.arguments)
-    settings = ports.workspace.settings()
-    ruling = _authorised(ports, request.requester, asked, settings)
-    _require_environment(settings, asked.environment)
-    granted.require(needs_of(settings, asked.environment, ruling))
-    held = await ports.store.read(lambda view: view.operation(request.id))
-    record = Record(held.log_entry if held else 0, request.id)
-    live = live_of(ports, asked.service, asked.environment)
-
-    def unit(tx: Transaction) -> None:
-        active = tx.active_rollout(asked.service, asked.environment)
+    def begin_it(tx: Transaction) -> None:
+        active = tx.active_rollout(request.service, request.environment)
         if active is not None:
             raise PlatformError(
                 ErrorCode.UNAVAILABLE,
-                f"operation {active.operation_id} is rolling out {asked.service}/{asked.environment} now",
+                f"operation {active.operation_id} is rolling out {request.service}/{request.environment} now",
                 "approve this one again when that one has ended",
                 retry_after=10,
             )
-        _, started = _start(ports, request.requester, asked, record, _with_a_live_version(tx, asked))
-        begin_approved(ports, tx, request, granted, plan_of_rollout(started), live)
-        _scale(ports, request.requester, asked, record, settings, tx)
+        _scale(ports, principal, request, record, settings, tx)
 
-    await ports.store.write(unit)
+    return Prepared(
+        operation=operation,
+        arguments=request.model_dump(mode="json", exclude_defaults=True),
+        plan=plan_of_rollout(started),
+        live=live_of(ports, request.service, request.environment),
+        needs=needs_of(settings, request.environment, ruling),
+        begin=begin_it,
+    )
 
 
 async def check_scaling(ports: Ports, principal: Principal, request: ScaleRequest) -> None:

@@ -116,10 +116,10 @@ async def within_session(ports: Ports, principal: Principal, named: str | None) 
             raise PlatformError(
                 ErrorCode.FAILED_PRECONDITION, f"session {session.id} expired at {session.expires_at:%H:%M:%SZ}", HINT
             )
-        return session.caller
+        return session.caller(principal)
     given = await ports.store.read(lambda v: _given(v, principal, now))
     if given is not None:
-        return given.caller
+        return given.caller(principal)
     session = _new(ports, principal, "", _ttl(ports))
 
     def give(tx: Transaction) -> Session:
@@ -129,11 +129,11 @@ async def within_session(ports: Ports, principal: Principal, named: str | None) 
         return known or session
 
     try:
-        return (await ports.store.write(give)).caller
+        return (await ports.store.write(give)).caller(principal)
     except PlatformError as exc:
         if exc.code is not ErrorCode.RESOURCE_EXHAUSTED:
             raise
-        return session.caller  # a disk that is full keeps nobody from reading
+        return session.caller(principal)  # a disk that is full keeps nobody from reading
 
 
 def _given(view: Snapshot, principal: Principal, now: datetime) -> Session | None:

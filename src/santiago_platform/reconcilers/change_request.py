@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ..operations.change_request import end_expired
+from ..operations.change_request import end_forsaken
 from ..ports import Ports
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class ChangeRequestReconciler:
     async def run(self) -> None:
         while True:
             try:
-                if ended := await end_expired(self._ports):
+                if ended := await end_forsaken(self._ports):
                     log.info("%s change requests have expired", ended)
             except Exception:
                 log.exception("looking for change requests that have expired failed")

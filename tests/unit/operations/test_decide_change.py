@@ -17,7 +17,7 @@ from santiago_platform.domain.gates.approval import ApprovalGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.ship_log import EntryKind
 from santiago_platform.operations.change import change, note_lost
-from santiago_platform.operations.change_request import OWN_AT_ONCE, end_expired
+from santiago_platform.operations.change_request import OWN_AT_ONCE, end_forsaken
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
@@ -180,8 +180,8 @@ async def test_nobody_answers_in_time(platform: FakePlatform) -> None:
     platform.clock.advance(86401)
     with pytest.raises(PlatformError, match="expired"):
         await word(platform, BOB, "approve", held.id)
-    assert await end_expired(platform.ports) == 1
-    assert await end_expired(platform.ports) == 0
+    assert await end_forsaken(platform.ports) == 1
+    assert await end_forsaken(platform.ports) == 0
     ended = await word(platform, ANN, "status", held.id)
     assert (ended.state, "nobody answered" in ended.reason) == ("void", True)
     assert await platform.ship_log.unfinished() == []
