@@ -21,6 +21,10 @@ _WORDS = {
     "rollback_service": "the rollback of {service} in {environment}",
     "scale_resources": "the scaling of {service} in {environment}",
     "configure_flag": "the change of flag {flag} in {environment}",
+    "manage_operation": "the word {action} to {service} in {environment}",
+    "run_job": "the run of job {job} of {service} in {environment}",
+    "set_secret": "the new value of a secret of {environment}",
+    "remove_secret": "the removal of a secret of {environment}",
 }
 _ENDED = {
     OperationState.SUCCEEDED: "succeeded",
@@ -110,7 +114,7 @@ def _subject(operation: Operation) -> str:
         kind=operation.kind,
         service=operation.service,
         environment=operation.environment or "all environments",
-        flag=operation.request.get("flag", ""),
+        **{name: operation.request.get(name, "") for name in ("flag", "action", "job")},
     )
     return f"{what} by {operation.principal.name} ({operation.principal.role})"
 

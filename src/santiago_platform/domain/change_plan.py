@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .deployment import Version
+from .job import Job
 from .plan import Plan, exactly
 from .rollout import Rollout
+from .secret import Secret, SecretVersion
 from .strategy import Strategy
 from .way_back import way_back
 from .workload import Template
@@ -112,4 +115,85 @@ def plan_of_flag(
         changes=tuple(changes),
         way_back="action rollback makes it as it was before",
         exact=exactly({"flag": flag, "environment": environment, "asked": said, "before": before}),
+    )
+
+
+def plan_of_promotion(rollout: Rollout) -> Plan:
+    """A word to a rollout that waits for it."""
+    where = f"{rollout.service}/{rollout.environment}"
+    new = rollout.new.name if rollout.new is not None else "what is built"
+    steps = rollout.canary.steps if rollout.canary is not None and rollout.moved else ()
+    after = steps[rollout.step + 1 : rollout.step + 2]
+    to = f"from {steps[rollout.step].weight}% on to {after[0].weight if after else 100}%" if steps else "gets traffic"
+    return Plan(
+        changes=(f"{where}: operation {rollout.operation_id} goes on: version {new} {to}",),
+        way_back=way_back(rollout) or "action abort takes it back",
+        exact=exactly({"promote": [where, rollout.operation_id, rollout.step, rollout.moved]}),
+    )
+
+
+def plan_of_abort(service: str, environment: str, operation_id: str) -> Plan:
+    where = f"{service}/{environment}"
+    return Plan(
+        changes=(f"{where}: operation {operation_id} is broken off, and what it has changed is taken back",),
+        way_back="deploy_service does the same again",
+        exact=exactly({"abort": [where, operation_id]}),
+    )
+
+
+def plan_of_rollback(service: str, environment: str, left: Version | None, target: Version | None) -> Plan:
+    """None where nothing is live, before or then."""
+    where = f"{service}/{environment}"
+    return Plan(
+        changes=(f"{where}: back from {_version(left)} to {_version(target)}",),
+        way_back=f"deploy_service with release {left.template.release}" if left else "none: nothing is live now",
+        exact=exactly({"rollback": [where, _version(left), _version(target)]}),
+    )
+
+
+def _version(version: Version | None) -> str:
+    return f"version {version.name}" if version is not None else "nothing"
+
+
+def plan_of_run(job: Job, template: Template) -> Plan:
+    """Of a run of a job by hand. No value of a variable is told."""
+    times = f"up to {job.retries + 1} times, " if job.retries else ""
+    return Plan(
+        changes=(
+            f"{template.service}/{template.environment}: job {job.name} ({job.when}) runs once, now, "
+            f"with version {template.version}",
+            f"command {json.dumps(job.command, ensure_ascii=False)}, {times}{job.timeout_seconds} s at most each",
+        ),
+        way_back="none: what a job has done, the platform does not take back",
+        risk="it does whatever its command does, with the variables and secrets of the live version",
+        exact=exactly(
+            {
+                "run": [template.service, template.environment, template.tenant],
+                "version": template.version,
+                "job": job.model_dump(mode="json"),
+            }
+        ),
+    )
+
+
+def plan_of_secret(made: SecretVersion, newest: SecretVersion | None) -> Plan:
+    """made: a version that waits; its value is told nowhere. newest: that it takes the place of."""
+    before = f" in place of version {newest.version}" if newest else ": it is a new one"
+    return Plan(
+        changes=(
+            f"secret {made.secret}: version {made.version}{before}",
+            f"its sealed value has the digest {made.fingerprint}; what runs keeps what it has until the next deploy",
+        ),
+        way_back="secret set with the value that it had before" if newest else "secret remove",
+        exact=exactly({"secret": str(made.secret), "version": made.version, "digest": made.fingerprint}),
+    )
+
+
+def plan_of_secret_removal(secret: Secret, versions: Sequence[int]) -> Plan:
+    numbers = ", ".join(map(str, versions))
+    return Plan(
+        changes=(f"secret {secret}: {'version' if len(versions) == 1 else 'versions'} {numbers} removed",),
+        way_back="none: nobody can read a value back; secret set sets one anew",
+        risk="the value is gone from the workspace, not from its backups",
+        exact=exactly({"remove": str(secret), "versions": list(versions)}),
     )

@@ -6,7 +6,7 @@ it is void, and nobody's yes to the old one counts for the new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -183,6 +183,9 @@ class Granted(Value):
 
     decision: Decision
     approvals: tuple[Decision, ...] = ()
+
+    def that_stand(self, stands: Callable[[Decision], bool]) -> Granted:
+        return self.model_copy(update={"approvals": tuple(filter(stands, self.approvals))})
 
     def require(self, needs: tuple[Need, ...]) -> None:
         """Raises NeedsMoreError where they do not suffice for what is needed by now."""

@@ -37,12 +37,15 @@ class SecretVersion(Value):
     """One value of a secret, which never changes. version: from 1, and never given twice.
 
     fingerprint: the same for the same value of the same secret, and of no use without the workspace's key.
+    pending: it waits for a yes, and nothing gets it; then its fingerprint is of its sealed form, which tells of no
+    value whether it is this one.
     """
 
     secret: Secret
     version: Annotated[int, Field(ge=1)]
     at: datetime
     fingerprint: str
+    pending: bool = False
 
     @property
     def ref(self) -> SecretRef:

@@ -28,7 +28,7 @@ from ..operations.read_ship_log import verify_ship_log
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
 from ..operations.report_budget import report_budget
-from ..operations.secrets import RemoveRequest, list_secrets, remove_secret, set_secret
+from ..operations.secrets import RemoveRequest, SecretView, list_secrets, remove_secret, set_secret
 from ..operations.sessions import SessionRequest, end_session, list_sessions, open_session, renew_session
 from ..operations.tenancy import of_all_tenants
 from ..ports import Ports
@@ -166,15 +166,16 @@ class JsonApi:
         """The body is the value itself, of any content type."""
         secret = parse(Secret, {**request.query_params, **request.path_params})
         content = await sent(request, VALUE_BYTES)
-        return json_answer(render(await set_secret(self._ports, principal_of(request), secret, content)), 201)
+        made = await set_secret(self._ports, principal_of(request), secret, content)
+        return json_answer(render(made), 201 if isinstance(made, SecretView) else 202)
 
     async def remove_secret(self, request: Request) -> Response:
         asked = {**request.query_params, **request.path_params}
         version = asked.pop("version", None)
         number = int(version) if version is not None and version.isdecimal() else version
         removal = parse(RemoveRequest, {"secret": asked, "version": number})
-        await remove_secret(self._ports, principal_of(request), removal)
-        return Response(status_code=204)
+        held = await remove_secret(self._ports, principal_of(request), removal)
+        return json_answer(render(held), 202) if held is not None else Response(status_code=204)
 
     async def issue(self, request: Request) -> Response:
         asked = parse(TokenRequest, await json_body(request))

@@ -95,7 +95,7 @@ def needs_approval(asked: Question, decision: Decision) -> PlatformError:
     return PlatformError(
         ErrorCode.PERMISSION_DENIED,
         f"{asked.action}{_of(asked)} needs an approval: {_rules(decision)}",
-        f"{asked.action} cannot wait for one: ask somebody whom that rule does not hold up to do it; "
+        f"{asked.action} does not wait for one here: ask somebody whom that rule does not hold up to do it; "
         f"`santiago policy test --role ROLE {asked.action}` says who that is",
     )
 

@@ -8,15 +8,25 @@ from datetime import timedelta
 from typing import Any
 
 from ..domain.announcement import approval_asked, for_the_owner, glass_broken
-from ..domain.change_request import ApprovalRule, ChangeRequest, Decision, Granted, MovedError, Need, Wants
+from ..domain.change_request import (
+    ApprovalRule,
+    ChangeRequest,
+    Decision,
+    Granted,
+    MovedError,
+    Need,
+    NeedsMoreError,
+    Wants,
+)
 from ..domain.environment import Settings
-from ..domain.errors import ErrorCode, PlatformError
+from ..domain.errors import ErrorCode, PlatformError, retryable
 from ..domain.gate import Answer
 from ..domain.identity import Principal, Role
 from ..domain.operation import Operation, OperationState
 from ..domain.plan import Plan, fingerprint
 from ..domain.policy import Decision as Ruling
 from ..domain.policy import Verdict
+from ..domain.proof import Proof
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
@@ -51,11 +61,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an operation has ended. detail: lines of what failed."""
+    """How an operation has ended. detail: lines of what failed. proof: that it is so."""
 
     state: OperationState
     reason: str
     detail: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 Prepare = Callable[[Ports, Principal, Mapping[str, Any], Record, tuple[Decision, ...]], Awaitable[Prepared]]
@@ -71,10 +82,12 @@ class Holdable:
     is gone.
     carry: brings a step further what has begun, and says how it ended, or None while it goes on. Called again and again
     for each that runs, after a crash too. None for what has a loop of its own.
+    tidy: removes what was kept outside the store for changes that nobody waits for any more.
     """
 
     prepare: Prepare
     carry: Carry | None = None
+    tidy: Callable[[Ports], Awaitable[None]] | None = None
 
 
 class Wanted(Value):
@@ -91,11 +104,10 @@ def needs_of(
 ) -> tuple[Need, ...]:
     """Each of them takes a yes of its own. environment: None for what is in all of them. ruling: of the policy.
     answers: of the gates."""
-    names = settings.environments if environment is None else [environment]
     needs = [
         Need(roles=rule.by, why=f"each change of {name} needs it")
-        for name in names
-        if (rule := settings.environments[name].approvals).required
+        for name, rule in _rules(settings, environment)
+        if rule.required
     ]
     needs += needs_of_policy(ruling)
     needs += [Need(roles=(a.awaits,), why=f"gate {a.gate}") for a in answers if a.awaits is not None]
@@ -116,15 +128,18 @@ def wanted(
     """None where nobody has to be asked."""
     if not needs and advice is None:
         return None
-    names = settings.environments if environment is None else [environment]
-    # What santiago.yaml no longer has may be taken back, or removed, all the same.
-    rules = [settings.environments[name].approvals for name in names if name in settings.environments]
+    rules = [rule for _, rule in _rules(settings, environment)]
     expires = min(rule.expires_seconds for rule in rules or [ApprovalRule()])
     if advice is None:
         return Wanted(needs=needs, expires_seconds=expires)
     # Whoever asked in words sees the plan before anybody else is asked.
     said = advice.model_dump(mode="json")
     return Wanted(wants=Wants.CONFIRMATION, needs=needs, expires_seconds=expires, advice=said)
+
+
+def _rules(settings: Settings, environment: str | None) -> list[tuple[str, ApprovalRule]]:
+    """By environment. What santiago.yaml no longer has may be removed all the same, and has none."""
+    return [(name, known.approvals) for name, known in settings.environments.items() if environment in (None, name)]
 
 
 async def hold(ports: Ports, record: Record, prepared: Prepared, wanted: Wanted) -> Operation:
@@ -209,8 +224,13 @@ async def start_approved(ports: Ports, kind: Holdable, request: ChangeRequest, g
     Raises MovedError (it is void: plan or state have moved, or whoever asked may no longer), NeedsMoreError, and what
     the kind's `prepare` and `begin` do, which leave it waiting.
     """
+
+    def standing(view: Snapshot) -> Granted:
+        return granted.that_stand(lambda approval: not is_revoked(view, approval.token))
+
     held = await ports.store.read(lambda view: view.operation(request.id))
     record = Record(held.log_entry if held else 0, request.id)
+    granted = await ports.store.read(standing)
     try:
         prepared = await kind.prepare(ports, request.requester, request.arguments, record, granted.approvals)
     except PlatformError as exc:
@@ -220,6 +240,8 @@ async def start_approved(ports: Ports, kind: Holdable, request: ChangeRequest, g
     granted.require(prepared.needs)
 
     def unit(tx: Transaction) -> None:
+        if standing(tx) != granted:  # a token was revoked since, by which somebody had said yes
+            raise NeedsMoreError(request.needs)
         _begin_approved(ports, tx, request, granted, prepared)
         prepared.begin(tx)
 
@@ -275,6 +297,30 @@ async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: 
     ended = await ports.store.write(unit)
     if ended is not None:
         await complete_operation(ports, ended)
+
+
+async def carry_on(ports: Ports, kinds: Mapping[str, Holdable]) -> bool:
+    """Brings each change that has begun a step further, and ends it. Returns whether any goes on."""
+    running = await ports.store.read(lambda view: view.operations(running=True, limit=OPEN_AT_ONCE))
+    goes_on = False
+    for operation in running:
+        carry = kinds[operation.kind].carry if operation.kind in kinds else None
+        if carry is None:
+            continue
+        try:
+            ended = await carry(ports, operation)
+        except PlatformError as exc:
+            ended = None if retryable(exc.code) else Ended(OperationState.FAILED, exc.message)
+        if ended is None:
+            goes_on = True
+            continue
+        now = ports.clock.now()
+        told = {"state": ended.state, "reason": ended.reason, "detail": ended.detail, "proof": ended.proof}
+        times = {"phase": "done", "progress": 1.0, "updated_at": now, "finished_at": now}
+        finished = operation.model_copy(update={**told, **times})
+        await ports.store.write(lambda tx, finished=finished: tx.save_operation(finished))  # type: ignore[misc]
+        await complete_operation(ports, finished)
+    return goes_on
 
 
 async def end_forsaken(ports: Ports) -> int:

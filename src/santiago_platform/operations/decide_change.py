@@ -16,11 +16,15 @@ from ..ports import Ports
 from ..ports.store import Transaction
 from .authority import authorise
 from .change import change, note
-from .change_request import Holdable, ask_approvers, end, start_approved, waits_for
+from .change_request import Holdable, ask_approvers, end, is_revoked, start_approved, waits_for
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import prepare_flag_change
 from .deploy_service import prepare_deploy
+from .jobs import RUN, carry_run, prepare_run
 from .scale_resources import prepare_scaling
+from .secrets import REMOVE, SET, carry_removal, carry_setting, forget_unwanted, prepare_removal, prepare_setting
+from .tell_operation import KIND as TELLING
+from .tell_operation import carry_telling, prepare_telling
 from .tenancy import of_all_tenants
 
 PlanHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -30,6 +34,10 @@ HOLDABLE: Mapping[str, Holdable] = {
     "deploy_service": Holdable(prepare_deploy),
     "scale_resources": Holdable(prepare_scaling),
     FLAG_CHANGE: Holdable(prepare_flag_change),
+    TELLING: Holdable(prepare_telling, carry_telling),
+    RUN: Holdable(prepare_run, carry_run),
+    SET: Holdable(prepare_setting, carry_setting, forget_unwanted),
+    REMOVE: Holdable(prepare_removal, carry_removal),
 }
 
 
@@ -72,6 +80,7 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
             at=now,
             reason=word.reason,
             break_glass=word.break_glass,
+            token=principal.token,
         )
         record.body = {"to": request.id, "plan": request.plan.hash}
         if not word.approved:
@@ -83,11 +92,7 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
             own = request.wants is Wants.CONFIRMATION
             granted = Granted(decision=decision, approvals=() if own else (*request.approvals, decision))
             record.outcome = "confirmed" if own else "approved"
-            try:
-                granted.require(request.needs)
-                await _start(ports, request, granted)
-            except NeedsMoreError as more:
-                await _waits_on(ports, request, more.needs, granted.approvals)
+            await _start(ports, request, granted)
             if word.break_glass:
                 said_of = {"operation": request.id, "reason": word.reason, "plan": list(request.plan.changes)}
                 where = f"{request.service}/{request.environment}"
@@ -143,28 +148,37 @@ def _is_own(principal: Principal, request: ChangeRequest) -> bool:
     return (principal.name, principal.tenant) == (request.requester.name, request.requester.tenant)
 
 
-async def _waits_on(
-    ports: Ports, request: ChangeRequest, needs: tuple[Need, ...], approvals: tuple[Decision, ...]
-) -> None:
-    """It goes on to wait, for those whose yes is still missing."""
-
-    def unit(tx: Transaction) -> None:
-        stored, operation = tx.change_request(request.id), tx.operation(request.id)
-        assert stored is not None and operation is not None  # noqa: S101, PT018 - both were stored together
-        stored.require_open(ports.clock.now())
-        given = (*stored.approvals, *(a for a in approvals if a not in stored.approvals))
-        waiting = stored.model_copy(update={"wants": Wants.APPROVAL, "needs": needs, "approvals": given})
-        tx.save_change_request(waiting)
-        told = operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)})
-        tx.save_operation(told)
-        ask_approvers(ports, tx, waiting, told)
-
-    await ports.store.write(unit)
-
-
 async def _start(ports: Ports, request: ChangeRequest, granted: Granted) -> None:
+    """Starts it, where that was the last yes that was missing; also where others have said theirs at the same time."""
     try:
+        granted.require(request.needs)
         await start_approved(ports, HOLDABLE[request.kind], request, granted)
     except MovedError as exc:
         await end(ports, request, OperationState.VOID, exc.message)
         raise
+    except NeedsMoreError as more:
+        waiting = await _waits_on(ports, request, more.needs, granted.approvals)
+        if not waiting.missing:
+            await _start(ports, waiting, granted.model_copy(update={"approvals": waiting.approvals}))
+
+
+async def _waits_on(
+    ports: Ports, request: ChangeRequest, needs: tuple[Need, ...], approvals: tuple[Decision, ...]
+) -> ChangeRequest:
+    """It goes on to wait, for those whose yes is still missing."""
+
+    def unit(tx: Transaction) -> ChangeRequest:
+        stored, operation = tx.change_request(request.id), tx.operation(request.id)
+        assert stored is not None and operation is not None  # noqa: S101, PT018 - both were stored together
+        stored.require_open(ports.clock.now())
+        given = (*stored.approvals, *(a for a in approvals if a not in stored.approvals))
+        stand = tuple(a for a in given if not is_revoked(tx, a.token))
+        waiting = stored.model_copy(update={"wants": Wants.APPROVAL, "needs": needs, "approvals": stand})
+        tx.save_change_request(waiting)
+        told = operation.model_copy(update={"phase": Wants.APPROVAL, "reason": waits_for(waiting)})
+        tx.save_operation(told)
+        if waiting.missing:
+            ask_approvers(ports, tx, waiting, told)
+        return waiting
+
+    return await ports.store.write(unit)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
+from ..domain.change_plan import plan_of_run
+from ..domain.change_request import Decision as Approved
 from ..domain.deployment import Deployment
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
-from ..domain.job import Job, JobRun, job_run, next_time
+from ..domain.job import Job, JobRun, RunState, job_run, next_time
+from ..domain.operation import Operation, OperationState
 from ..domain.value import Value
 from ..domain.workload import Template
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import ALL, authorise, is_shown
-from .change import change
+from .change import Record, change
+from .change_request import Ended, Prepared, hold, live_of, needs_of, wanted
+from .operation_view import OperationView, view
 from .tenancy import is_own, require_service
 
+RUN = "run_job"
 SHOWN_RUNS = 5
 DETAIL_LINES = 20
 
@@ -75,7 +82,7 @@ async def read_jobs(ports: Ports, principal: Principal, query: JobsQuery) -> Job
         await require_service(ports, principal, settings, query.service)
     now = ports.clock.now()
 
-    def view(snapshot: Snapshot) -> JobsAnswer:
+    def look(snapshot: Snapshot) -> JobsAnswer:
         wanted = [
             (deployment, job)
             for deployment in snapshot.deployments()
@@ -88,39 +95,100 @@ async def read_jobs(ports: Ports, principal: Principal, query: JobsQuery) -> Job
         ]
         return JobsAnswer(jobs=tuple(_job_view(snapshot, deployment, job, now) for deployment, job in wanted))
 
-    return await ports.store.read(view)
+    return await ports.store.read(look)
 
 
-async def run_job(ports: Ports, principal: Principal, request: RunJobRequest) -> RunView:
-    """Begins a run of a job of the live version, and returns at once; the loop of the schedule follows it.
+async def run_job(ports: Ports, principal: Principal, request: RunJobRequest) -> RunView | OperationView:
+    """Begins a run of a job of the live version, and returns at once; the loop of the schedule follows it. Where it
+    takes an approval, the operation that waits.
 
     Raises PlatformError: NOT_FOUND (service, job), CONFLICT (the job runs), FAILED_PRECONDITION (nothing is live),
     PERMISSION_DENIED.
     """
-    subject = f"{request.service}/{request.environment} {request.job}"
-    async with change(ports, principal, "run_job", subject, request.model_dump(mode="json")) as record:
-        settings = ports.workspace.settings()
-        authorise(ports, principal, "run_job", settings, service=request.service, environment=request.environment)
-        await require_service(ports, principal, settings, request.service)
-        now = ports.clock.now()
-
-        def begin(tx: Transaction) -> JobRun:
-            deployment = tx.deployment(request.service, request.environment)
-            job, template = _live(deployment, request)
-            run = job_run(job, template, record.operation, now, by=principal.name)
-            if any(not other.state.finished for other in runs_of(tx, run.job, deployment)):
-                raise PlatformError(
-                    ErrorCode.CONFLICT,
-                    f"the job {request.job} of {request.service} runs in {request.environment} now",
-                    "wait for its end: a job does not overlap itself",
-                )
-            tx.save_job_run(run)
-            return run
-
-        run = await ports.store.write(begin)
+    subject, asked = f"{request.service}/{request.environment} {request.job}", request.model_dump(mode="json")
+    async with change(ports, principal, RUN, subject, asked) as record:
+        prepared = await prepare_run(ports, principal, asked, record)
+        wants = wanted(ports.workspace.settings(), request.environment, prepared.needs)
+        if wants is not None:
+            held = await hold(ports, record, prepared, wants)
+            return await ports.store.read(lambda snapshot: view(snapshot, held))
+        run = await ports.store.write(lambda tx: _begin(tx, principal, request, record.operation, ports.clock.now()))
         record.outcome, record.body = "begun", {"run": run.id}
     ports.activation.activate()
     return _run_view(run)
+
+
+async def prepare_run(
+    ports: Ports,
+    principal: Principal,
+    arguments: Mapping[str, Any],
+    record: Record,
+    approvals: tuple[Approved, ...] = (),
+) -> Prepared:
+    """Raises as `run_job` does. CONFLICT, where the job runs, when it begins: approve it again once that has ended."""
+    request = RunJobRequest.model_validate(arguments)
+    service, environment = request.service, request.environment
+    settings = ports.workspace.settings()
+    ruling = authorise(ports, principal, RUN, settings, service=service, environment=environment, waits=True)
+    await require_service(ports, principal, settings, service)
+    deployment = await ports.store.read(lambda snapshot: snapshot.deployment(service, environment))
+    job, template = _live(deployment, request)
+    now = ports.clock.now()
+    run = job_run(job, template, record.operation, now, by=principal.name)
+    operation = Operation(
+        id=record.operation,
+        kind=RUN,
+        principal=principal,
+        tenant=template.tenant,
+        service=service,
+        environment=environment,
+        request={**request.model_dump(mode="json"), "run": run.id},
+        phase="running",
+        reason=f"job {request.job}",
+        created_at=now,
+        updated_at=now,
+        log_entry=record.seq,
+    )
+
+    def begin_it(tx: Transaction) -> None:
+        _begin(tx, principal, request, operation.id, now)
+        tx.save_operation(operation)
+
+    return Prepared(
+        operation=operation,
+        arguments=request.model_dump(mode="json"),
+        plan=plan_of_run(job, template),
+        live=live_of(ports, service, environment),
+        needs=needs_of(settings, environment, ruling),
+        begin=begin_it,
+        release=template.release,
+    )
+
+
+async def carry_run(ports: Ports, operation: Operation) -> Ended | None:
+    """It ends as the run does."""
+    run = await ports.store.read(lambda snapshot: snapshot.job_run(operation.request["run"]))
+    if run is None:
+        return Ended(OperationState.UNVERIFIED, f"job {operation.request['job']}: how it ended is no longer kept")
+    if not run.state.finished:
+        return None
+    state = OperationState.SUCCEEDED if run.state is RunState.SUCCEEDED else OperationState.FAILED
+    reason = f"job {run.job.name}: {run.state}" + (f", {run.reason}" if run.reason else "")
+    return Ended(state, reason, run.log_tail)
+
+
+def _begin(tx: Transaction, principal: Principal, request: RunJobRequest, operation_id: str, now: datetime) -> JobRun:
+    deployment = tx.deployment(request.service, request.environment)
+    job, template = _live(deployment, request)
+    run = job_run(job, template, operation_id, now, by=principal.name)
+    if any(not other.state.finished for other in runs_of(tx, run.job, deployment)):
+        raise PlatformError(
+            ErrorCode.CONFLICT,
+            f"the job {request.job} of {request.service} runs in {request.environment} now",
+            "wait for its end: a job does not overlap itself",
+        )
+    tx.save_job_run(run)
+    return run
 
 
 def runs_of(view: Snapshot, job: Job, deployment: Deployment | None) -> Sequence[JobRun]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,15 +14,14 @@ from ..domain.phase import PROMOTABLE, Phase
 from ..domain.rollout import Message, MessageKind, Rollout
 from ..domain.value import Value
 from ..ports import Ports
-from ..ports.store import Snapshot, Transaction
+from ..ports.store import Snapshot
 from .authority import ALL, authorise, is_shown
-from .change import Record, change
-from .check_gates import require_gates_still
+from .change import change
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import FlagChange, configure_flag
 from .decide_change import PlanHash, Word, decide_change
 from .operation_view import OperationView, view
-from .rollback_service import end_waiting, roll_back, waiting_rollbacks
+from .tell_operation import Telling, tell
 from .tenancy import of_all_tenants, require_service
 
 READING = frozenset({"status", "wait", "history"})
@@ -111,92 +109,13 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
     asked = command.model_dump(mode="json", exclude_defaults=True)
     action = f"manage_operation.{command.action}"
     async with change(ports, principal, action, subject, asked) as record:
-        authorise(ports, principal, action)
+        authorise(ports, principal, action, waits=True)
         service, environment, operation_id = await _subject(ports, principal, command)
-        authorise(ports, principal, action, service=service, environment=environment)
-        if command.action == "rollback":
-            where = (ports, principal, service, environment)
-            told = await roll_back(*where, record, reason=command.reason, to=command.to, of=operation_id)
-        else:
-            told = await _send(ports, principal, command, service, environment, record)
+        told = command.model_dump(include={"action", "to", "reason"})
+        telling = Telling(**told, service=service, environment=environment, operation=operation_id)
+        operation_id = await tell(ports, principal, telling, record)
     ports.activation.activate()
-    return await _answer(ports, told)
-
-
-async def _send(
-    ports: Ports, principal: Principal, command: OperationCommand, service: str, environment: str, record: Record
-) -> str:
-    """Promotes or aborts the rollout under way, or aborts a rollback that waits for its end. Returns its operation."""
-    if command.action == "abort":
-        reason = f"aborted by {principal.name}" + (f": {command.reason}" if command.reason else "")
-        now = ports.clock.now()
-        ended = await ports.store.write(lambda tx: _end_waiting(tx, command, service, environment, reason, now))
-        if ended is not None:
-            record.outcome, record.body = "delivered", {"to": ended}
-            return ended
-    rollout = await ports.store.read(lambda v: v.active_rollout(service, environment))
-    if rollout is None:
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION,
-            f"no rollout of {service}/{environment} is active: there is nothing to {command.action}",
-            "action rollback takes a finished one back",
-        )
-    if command.operation not in (None, rollout.operation_id):
-        raise PlatformError(
-            ErrorCode.CONFLICT,
-            f"operation {rollout.operation_id} is rolling out {service}/{environment} now",
-            "wait for it, or abort it first",
-        )
-    if command.action == "promote":
-        _promotable(rollout)
-        await require_gates_still(ports, rollout.operation_id)
-    message = Message(
-        id=record.operation,
-        kind=MessageKind.PROMOTE if command.action == "promote" else MessageKind.ABORT,
-        by=principal.name,
-        reason=command.reason,
-        step=rollout.step if rollout.phase is Phase.ANALYSING else None,
-        at=ports.clock.now(),
-    )
-
-    def post(tx: Transaction) -> None:
-        current = tx.rollout(rollout.id)
-        if current is None or current.phase.finished or current.phase.going_back:
-            raise PlatformError(
-                ErrorCode.FAILED_PRECONDITION,
-                f"operation {rollout.operation_id} has ended or is going back already",
-                "action status says how; action rollback takes a finished one back",
-            )
-        tx.add_message(rollout.id, message)
-
-    await ports.store.write(post)
-    record.outcome, record.body = "delivered", {"to": rollout.operation_id}
-    return rollout.operation_id
-
-
-def _end_waiting(
-    tx: Transaction, command: OperationCommand, service: str, environment: str, reason: str, now: datetime
-) -> str | None:
-    """Without an operation's name, what can be aborted now is meant: the rollout, and where it goes back already, what
-    waits for its end."""
-    waiting = {o.id: o for o in waiting_rollbacks(tx, service, environment)}
-    active = tx.active_rollout(service, environment)
-    found = waiting.get(command.operation or "")
-    if command.operation is None and (active is None or active.phase.going_back):
-        found = next(iter(waiting.values()), None)
-    if found is not None:
-        end_waiting(tx, found, reason, now)
-    return found.id if found is not None else None
-
-
-def _promotable(rollout: Rollout) -> None:
-    waits = rollout.phase is Phase.ANALYSING or (rollout.hold and not rollout.moved)
-    if not waits or rollout.phase.going_back:
-        raise PlatformError(
-            ErrorCode.FAILED_PRECONDITION,
-            f"operation {rollout.operation_id} does not wait for a promotion: it is {rollout.phase}",
-            "deploy_service with hold waits before traffic moves, and a canary while it is analysing a step",
-        )
+    return await _answer(ports, operation_id)
 
 
 async def _subject(ports: Ports, principal: Principal, command: OperationCommand) -> tuple[str, str, str | None]:

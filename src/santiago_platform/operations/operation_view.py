@@ -134,9 +134,11 @@ def _next(operation: Operation, rollout: Rollout | None) -> str:
             return "ready and held: manage_operation with action promote or abort"
         if rollout is not None and rollout.phase is Phase.ANALYSING:
             return "manage_operation with action wait follows it; promote goes on to the next step, abort takes it back"
-        return "manage_operation with action wait follows it; action abort takes it back"
+        back = "; action abort takes it back" if rollout is not None or operation.kind == "configure_flag" else ""
+        return f"manage_operation with action wait follows it{back}"
     if operation.state in (OperationState.SUCCEEDED, OperationState.UNVERIFIED):
         if rollout is not None and rollout.old is None:
             return "it is live; read_architecture has its URL"
-        return "manage_operation with action rollback takes it back"
+        taken_back = rollout is not None or operation.kind == "configure_flag"
+        return "manage_operation with action rollback takes it back" if taken_back else "it is done"
     return "read the reason and the detail; read_logs has the service's own words"

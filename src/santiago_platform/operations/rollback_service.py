@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from ..domain.deployment import Deployment, Version
@@ -23,7 +24,14 @@ KIND = "rollback_service"
 NAMED = 10  # versions in an error
 UNENDED = 10_000  # operations of one service in one environment
 
-Choice = Callable[[Snapshot, Deployment], Version]
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """target: the version that it leads to; None where nothing was live before what is under way. begin: begins it, and
+    returns the operation that goes back: a new one, or that of the rollout under way, which is aborted."""
+
+    target: Callable[[Snapshot], Version | None]
+    begin: Callable[[Transaction], str]
 
 
 async def roll_back(
@@ -35,16 +43,31 @@ async def roll_back(
     *,
     reason: str = "",
     to: str | None = None,
-    of: str | None = None,
 ) -> str:
-    """The operation that goes back: a new one, or that of the rollout under way, which is aborted.
+    """Begins it at once. Raises as `plan_rollback` says."""
+    found = await plan_rollback(ports, principal, service, environment, record, reason=reason, to=to)
+    return await ports.store.write(found.begin)
+
+
+async def plan_rollback(
+    ports: Ports,
+    principal: Principal,
+    service: str,
+    environment: str,
+    record: Record,
+    *,
+    reason: str = "",
+    to: str | None = None,
+    of: str | None = None,
+) -> Rollback:
+    """One that can begin. Nothing is done.
 
     to: a version's name, or a release's digest, or 12 or more of its hex digits; None means the version before. of: the
     operation that is taken back, if it is meant to be a certain one. No gate is asked. A rollout that is under way is
     aborted; where `to` is not the version that it came from, the new operation begins once it has gone back, and it
     takes the place of one that waits for that already.
     A version that was itself taken back is no way back: whoever goes there has to be allowed to deploy it.
-    Raises FAILED_PRECONDITION where there is nothing to go back to, and says to what there is; CONFLICT where only a
+    Both raise FAILED_PRECONDITION where there is nothing to go back to, and say to what there is; CONFLICT where only a
     number of replicas is taken back and a rollout is under way; PERMISSION_DENIED.
     """
     no_deploy = _no_deploy(ports, principal, service, environment)
@@ -60,25 +83,31 @@ async def roll_back(
             raise no_deploy
         return version
 
-    def unit(tx: Transaction) -> str:
-        deployment, active = tx.deployment(service, environment), tx.active_rollout(service, environment)
+    def is_same(view: Snapshot, active: Rollout) -> bool:
+        """Whether the rollout under way is what is to be taken back."""
+        left = _is_rollback(view, active) and _ends(view, active)
+        return to is None and of in (None, active.operation_id) and not (of is None and (active.unchanged or left))
+
+    def target(view: Snapshot) -> Version | None:
+        deployment, active = view.deployment(service, environment), view.active_rollout(service, environment)
         if deployment is None:
             raise _nowhere(service, environment)
+        return active.old if active is not None and is_same(view, active) else choose(view, deployment)
+
+    def unit(tx: Transaction) -> str:
+        version = target(tx)
+        deployment, active = tx.deployment(service, environment), tx.active_rollout(service, environment)
+        assert deployment is not None  # noqa: S101 - else there is no target
         if active is None:
-            target = choose(tx, deployment)
+            assert version is not None  # noqa: S101 - it was chosen
             for other in _waiting(tx, deployment):
                 end_waiting(tx, other, f"operation {record.operation} goes elsewhere", now)
-            operation = _operation(record, principal, deployment, target, reason, now)
-            _begin(tx, deployment, operation, target, rollout_id, now)
+            operation = _operation(record, principal, deployment, version, reason, now)
+            _begin(tx, deployment, operation, version, rollout_id, now)
             record.continues = True
             return operation.id
-        ends = active.phase.going_back or any(m.kind is MessageKind.ABORT for m in tx.messages(active.id))
-        rollback = _is_rollback(tx, active)
-        same = to is None and of in (None, active.operation_id)
-        if of is None and (active.unchanged or (rollback and ends)):  # it was not what is to be left
-            same = False
-        version = active.old if same else choose(tx, deployment)
-        if rollback and not ends and (same or _goes_to(active, version)):  # who ask for the same thing get the same
+        asked_again = _is_rollback(tx, active) and not _ends(tx, active)
+        if asked_again and (is_same(tx, active) or _goes_to(active, version)):  # who ask for the same get the same
             record.outcome, record.body = "under way", {"as": active.operation_id}
             return active.operation_id
         stays = version is None or (active.old is not None and version.name == active.old.name)
@@ -101,7 +130,11 @@ async def roll_back(
         record.continues = True
         return operation.id
 
-    return await ports.store.write(unit)
+    return Rollback(target, unit)
+
+
+def _ends(view: Snapshot, active: Rollout) -> bool:
+    return active.phase.going_back or any(m.kind is MessageKind.ABORT for m in view.messages(active.id))
 
 
 def _no_deploy(ports: Ports, principal: Principal, service: str, environment: str) -> PlatformError | None:

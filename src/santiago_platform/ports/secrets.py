@@ -16,15 +16,22 @@ class Secrets(Protocol):
         RESOURCE_EXHAUSTED where no space is left; then everything is as it was.
         """
 
+    async def stage(self, secret: Secret, value: str) -> SecretVersion:
+        """A new version that is pending, durably, also where the newest one has this value. It is no secret's newest,
+        its value cannot be asked for, and `put` and `remove` of others leave it as it is. Raises as `put`."""
+
+    async def publish(self, secret: Secret, version: int) -> SecretVersion:
+        """A pending version becomes one like any other, durably. Idempotent. Raises NOT_FOUND."""
+
     def newest(self, secret: Secret) -> SecretVersion | None:
-        """None where it has no version. Reads a small file at most."""
+        """None where it has no version. What is pending does not count. Reads a small file at most."""
 
     async def value(self, secret: Secret, version: int) -> str:
-        """Raises NOT_FOUND, and DATA_CORRUPT where it cannot be decrypted."""
+        """Raises NOT_FOUND, for one that is pending too, and DATA_CORRUPT where it cannot be decrypted."""
 
     async def list(self) -> Sequence[SecretVersion]:
-        """All versions of all secrets, by environment, service, name and version."""
+        """All versions of all secrets, pending ones too, by environment, service, name and version."""
 
     async def remove(self, secret: Secret, version: int | None = None) -> None:
-        """A version, or all; its number is not given again. Idempotent. Whoever calls it sees to it that nothing refers
-        to it."""
+        """A version, or all, pending ones too; its number is not given again. Idempotent. Whoever calls it sees to it
+        that nothing refers to it."""

@@ -77,3 +77,30 @@ class SecretsContract:
             await secrets.put(PASSWORD, value)
         await secrets.remove(PASSWORD)
         assert (await secrets.put(PASSWORD, "third")).version == 3
+
+    async def test_what_is_pending_is_nothings_newest_and_tells_no_value_until_it_is_published(
+        self, secrets: Secrets
+    ) -> None:
+        first = await secrets.put(PASSWORD, "value")
+        waits = await secrets.stage(PASSWORD, "value")
+        assert (waits.version, waits.pending) == (2, True)
+        assert waits.fingerprint != first.fingerprint, "by which somebody could find out the value by guessing"
+        assert secrets.newest(PASSWORD) == first
+        assert await secrets.list() == [first, waits]
+        with pytest.raises(PlatformError):
+            await secrets.value(PASSWORD, 2)
+        assert await secrets.put(PASSWORD, "value") == first
+        for _ in range(2):
+            published = await secrets.publish(PASSWORD, 2)
+            assert (published.version, published.pending, published.fingerprint) == (2, False, first.fingerprint)
+        assert secrets.newest(PASSWORD) == published
+        assert await secrets.value(PASSWORD, 2) == "value"
+
+    async def test_what_is_pending_can_be_removed_and_is_not_published_then(self, secrets: Secrets) -> None:
+        waits = await secrets.stage(PASSWORD, "value")
+        assert secrets.newest(PASSWORD) is None
+        await secrets.remove(PASSWORD, waits.version)
+        with pytest.raises(PlatformError) as raised:
+            await secrets.publish(PASSWORD, waits.version)
+        assert raised.value.code is ErrorCode.NOT_FOUND
+        assert (await secrets.put(PASSWORD, "other")).version == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ...domain.workload import Template
 from ...ports.clock import Clock
 from ..artifacts.oci import sync_folder
 from .redactor import Redactor
-from .sealing_key import SealingKey
+from .sealing_key import FINGERPRINT_DIGITS, SealingKey
 
 KEY = "secrets.key"
 
@@ -31,6 +32,7 @@ class _Sealed(Value):
     at: datetime
     fingerprint: str
     sealed: str
+    pending: bool = False
 
 
 class _Kept(Value):
@@ -45,6 +47,10 @@ class _Kept(Value):
     @property
     def secret(self) -> Secret:
         return Secret(environment=self.environment, name=self.name, service=self.service)
+
+    @property
+    def newest(self) -> _Sealed | None:
+        return next((v for v in reversed(self.versions) if not v.pending), None)
 
 
 class _File(Value):
@@ -71,30 +77,52 @@ class FileSecrets:
         check_value(value)
         return await asyncio.to_thread(self._put, secret, value)
 
-    def _put(self, secret: Secret, value: str) -> SecretVersion:
+    async def stage(self, secret: Secret, value: str) -> SecretVersion:
+        check_value(value)
+        return await asyncio.to_thread(self._put, secret, value, pending=True)
+
+    def _put(self, secret: Secret, value: str, *, pending: bool = False) -> SecretVersion:
         with self._changing:
             known = self._kept()
             key = self._sealing_key(make=not known)
             kept = known.get(secret) or _Kept(**secret.model_dump(), last=0)
             fingerprint = key.fingerprint(str(secret), value)
-            if kept.versions and kept.versions[-1].fingerprint == fingerprint:
-                newest = kept.versions[-1]
-                if key.open(_label(secret, newest.version), newest.sealed) == value:
-                    return _view(secret, newest)
+            newest = None if pending else kept.newest
+            same = newest is not None and newest.fingerprint == fingerprint
+            if newest is not None and same and key.open(_label(secret, newest.version), newest.sealed) == value:
+                return _view(secret, newest)
             version = kept.last + 1
             made = _Sealed(
                 version=version,
                 at=self._clock.now(),
                 fingerprint=fingerprint,
                 sealed=key.seal(_label(secret, version), value),
+                pending=pending,
             )
             changed = kept.model_copy(update={"last": version, "versions": (*kept.versions, made)})
             self._write({**known, secret: changed})
             return _view(secret, made)
 
+    async def publish(self, secret: Secret, version: int) -> SecretVersion:
+        return await asyncio.to_thread(self._publish, secret, version)
+
+    def _publish(self, secret: Secret, version: int) -> SecretVersion:
+        with self._changing:
+            known = self._kept()
+            kept = known.get(secret)
+            found = next((v for v in kept.versions if v.version == version), None) if kept else None
+            if kept is None or found is None:
+                raise _no_version(secret, version)
+            made = found.model_copy(update={"pending": False})
+            if found.pending:
+                versions = tuple(made if v.version == version else v for v in kept.versions)
+                self._write({**known, secret: kept.model_copy(update={"versions": versions})})
+            return _view(secret, made)
+
     def newest(self, secret: Secret) -> SecretVersion | None:
         kept = self._kept().get(secret)
-        return _view(secret, kept.versions[-1]) if kept and kept.versions else None
+        newest = kept.newest if kept else None
+        return _view(secret, newest) if newest else None
 
     async def value(self, secret: Secret, version: int) -> str:
         return await asyncio.to_thread(self._value, secret, version)
@@ -102,12 +130,8 @@ class FileSecrets:
     def _value(self, secret: Secret, version: int) -> str:
         kept = self._kept().get(secret)
         sealed = next((v for v in kept.versions if v.version == version), None) if kept else None
-        if sealed is None:
-            raise PlatformError(
-                ErrorCode.NOT_FOUND,
-                f"there is no version {version} of the secret {secret}",
-                "`santiago secret list` shows what there is; deploy the service again to give it the newest one",
-            )
+        if sealed is None or sealed.pending:
+            raise _no_version(secret, version)
         return self._sealing_key().open(_label(secret, version), sealed.sealed)
 
     async def list(self) -> Sequence[SecretVersion]:
@@ -138,7 +162,8 @@ class FileSecrets:
         return found
 
     def hide(self, text: str) -> str:
-        """The text without any value that is kept. What cannot be decrypted hides nothing, and is told elsewhere."""
+        """The text without any value that is kept. What cannot be decrypted hides nothing, and is told elsewhere; nor
+        does what is pending: nothing knows it that could tell it, and whoever may only ask must not hide words."""
         stamp = self._stamp()
         if self._redactor is None or self._redactor[0] != stamp:
             values = []
@@ -214,9 +239,25 @@ def check_value(value: str) -> None:
         )
 
 
+def _no_version(secret: Secret, version: int) -> PlatformError:
+    return PlatformError(
+        ErrorCode.NOT_FOUND,
+        f"there is no version {version} of the secret {secret}",
+        "`santiago secret list` shows what there is; deploy the service again to give it the newest one",
+    )
+
+
 def _label(secret: Secret, version: int) -> str:
     return f"{secret}@{version}"
 
 
 def _view(secret: Secret, sealed: _Sealed) -> SecretVersion:
-    return SecretVersion(secret=secret, version=sealed.version, at=sealed.at, fingerprint=sealed.fingerprint)
+    # By a fingerprint of the value, whoever may only ask for a change could find out a value by guessing.
+    digest = hashlib.sha256(sealed.sealed.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    return SecretVersion(
+        secret=secret,
+        version=sealed.version,
+        at=sealed.at,
+        fingerprint=digest if sealed.pending else sealed.fingerprint,
+        pending=sealed.pending,
+    )

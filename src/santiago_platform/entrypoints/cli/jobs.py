@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from .app import AsJson, console, daemon
-from .service import POLL_SECONDS, Environment, Service, Wait
+from .service import POLL_SECONDS, Environment, Service, Wait, show_operation
 
 jobs = typer.Typer(help="Jobs of the services' live versions.", no_args_is_help=True)
 Job = Annotated[str, typer.Argument(help="A job of its build.yaml.")]
@@ -55,6 +55,8 @@ def run(
         begun = next((run for run in found["runs"] if run["id"] == begun["id"]), begun | {"state": "unknown"})
     if as_json:
         console.answer(begun)
+    elif "kind" in begun:  # it waits for somebody's yes
+        show_operation(begun)
     else:
         _show(begun)
     if wait and begun["state"] != "succeeded":

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from .app import AsJson, console, daemon
-from .service import Environment
+from .service import Environment, show_operation
 
 secret = typer.Typer(help="Secrets: values that services get and nobody reads.", no_args_is_help=True)
 SecretName = Annotated[str, typer.Argument(metavar="NAME", help="As score.yaml refers to it.")]
@@ -27,6 +27,9 @@ def set_secret(name: SecretName, environment: Environment, service: OfService = 
     made = daemon().put(_path(environment, name, service=service), _value())
     if as_json:
         console.answer(made)
+        return
+    if "state" in made:  # it waits for somebody's yes
+        show_operation(made)
         return
     whose = f"{environment}/{service}" if service else environment
     console.say(f"{name} of {whose}: version {made['version']}, fingerprint {made['fingerprint']}")
@@ -66,9 +69,11 @@ def remove(
 ) -> None:
     """Remove a secret, or one version of it, unless something refers to it."""
     console.as_json = as_json
-    daemon().delete(_path(environment, name, service=service, version=version))
+    held = daemon().delete(_path(environment, name, service=service, version=version))
     if as_json:
-        console.answer({"removed": True})
+        console.answer(held or {"removed": True})
+    elif held:
+        show_operation(held)
 
 
 def _value() -> bytes:

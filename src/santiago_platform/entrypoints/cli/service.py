@@ -262,7 +262,7 @@ def _answer(
     if as_json:
         console.answer(operation)
     else:
-        _show(operation)
+        show_operation(operation)
     if wait and operation["state"] not in (good or GOOD_ENDS):
         raise typer.Exit(1)
 
@@ -281,7 +281,7 @@ def _followed(asked: Daemon, operation: dict[str, Any], *, until_held: bool) -> 
     return operation
 
 
-def _show(operation: dict[str, Any]) -> None:
+def show_operation(operation: dict[str, Any]) -> None:
     colours = {"succeeded": "green", "running": "yellow", "unverified": "yellow", "planned": "cyan"}
     colour = colours.get(operation["state"], "red")
     seconds = f" in {operation['seconds']:.1f} s" if operation.get("seconds") is not None else ""
