@@ -15,8 +15,8 @@ from santiago_platform.operations.ask_policy import PolicyQuery, ask_policy
 from santiago_platform.operations.authority import ALL, authorise, question
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.issue_token import TokenRequest, issue_token, revoke_token
-from santiago_platform.operations.jobs import RunJobRequest, run_job
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
+from santiago_platform.operations.release_service import ReleaseRequest, release_service
 
 OWNER = Principal(name="root", role=Role.OWNER)
 AGENT = Principal(name="agent", role=Role.DEVELOPER, level=Level.APPRENTICE)
@@ -125,12 +125,19 @@ async def test_an_approval_is_void_once_a_policy_has_changed() -> None:
         await manage_operation(platform.ports, Principal(name="bob", role=Role.PLATFORM), approve)
 
 
+class Careful(FakePolicy):
+    """Everything takes an approval."""
+
+    def decide(self, question: Question) -> Decision:
+        return Decision(verdict=Verdict.NEEDS_APPROVAL, rules=("careful",), approver=Role.PLATFORM)
+
+
 async def test_what_nothing_can_hold_is_refused_where_it_needs_an_approval() -> None:
-    platform = FakePlatform()
-    with pytest.raises(PlatformError, match="run_job of web/production needs an approval") as refused:
-        await run_job(platform.ports, AGENT, RunJobRequest(service="web", environment="production", job="nightly"))
+    platform = FakePlatform(policy=Careful())
+    with pytest.raises(PlatformError, match="release_service of web needs an approval") as refused:
+        await release_service(platform.ports, AGENT, ReleaseRequest(service="web"))
     assert refused.value.code is ErrorCode.PERMISSION_DENIED
-    assert "run_job cannot wait for one: ask somebody whom that rule does not hold up" in refused.value.hint
+    assert "release_service does not wait for one here: ask somebody whom" in refused.value.hint
 
 
 async def test_an_apprentice_may_plan_what_it_may_not_do() -> None:

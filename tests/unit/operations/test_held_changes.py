@@ -72,17 +72,18 @@ class World:
         self.platform = FakePlatform(workspace=FakeWorkspace(settings=settings), policy=self.policy)
         self.ports = self.platform.ports
         self.secrets = self.platform.secrets
+        self.rollouts = RolloutReconciler(self.ports)
 
     async def passes(self, count: int = 6) -> None:
-        """Of loops that have just started: nothing is remembered from before."""
-        rollouts, requests = RolloutReconciler(self.ports), ChangeRequestReconciler(self.ports)
-        schedule, flags = ScheduleReconciler(self.ports), FlagReconciler(self.ports)
+        requests, schedule = ChangeRequestReconciler(self.ports), ScheduleReconciler(self.ports)
+        flags = FlagReconciler(self.ports)
         for _ in range(count):
-            await rollouts.pass_over_all()
+            await self.rollouts.pass_over_all()
             await schedule.pass_over()
             await flags.pass_over()
             await requests.pass_over()
             self.platform.clock.advance(0.25)
+            await self.platform.clock.sleep(0)
 
     async def settle(self) -> None:
         for _ in range(100):
@@ -455,7 +456,7 @@ async def test_a_crash_after_the_yes_leads_to_one_new_value(cut_off: str) -> Non
 async def test_a_value_that_waits_is_told_nowhere_and_kept_no_longer_than_somebody_waits() -> None:
     world, _, id = await held("set_secret")
     rows = await world.platform.store.read(
-        lambda v: [*v.change_requests(), *v.operations(), *v.mail("default", Role.PLATFORM, limit=10)]
+        lambda v: [*v.change_requests(), *v.operations(), *v.mail("default", Role.PLATFORM, unread=True, limit=10)]
     )
     assert "hunter2" not in repr(rows) + repr(world.platform.ship_log.entries)
     assert [v.version for v in (await list_secrets(world.ports, BOB)).secrets] == [1]
@@ -478,7 +479,7 @@ async def test_a_value_that_was_sealed_just_before_a_crash_is_forgotten() -> Non
 
 
 async def test_a_value_that_was_changed_since_it_was_asked_for_is_void() -> None:
-    world, what, id = await held("set_secret")
+    world, _, id = await held("set_secret")
     made, _ = world.secrets.kept[PASSWORD][2]
     other = made.model_copy(update={"fingerprint": "0123"})
     world.secrets.kept[PASSWORD][2] = other, "swapped"
@@ -591,7 +592,7 @@ async def test_a_job_that_runs_already_leaves_the_approved_one_waiting() -> None
 async def test_a_job_that_fails_fails_its_operation() -> None:
     world, _, id = await held("run_job")
     await world.tell(BOB, "approve", operation=id)
-    world.platform.jobs.failing.add("report")
+    world.platform.jobs.failing["report"] = "exit status 1"
     await world.settle()
     ended = await world.operation(id)
     assert (ended.state, "report: failed" in ended.reason) == ("failed", True)
@@ -639,9 +640,7 @@ async def test_a_rollback_is_asked_about_where_the_change_was() -> None:
     await world.flag("rollback", QA)
     with pytest.raises(PlatformError, match="there is no change of the flag new in staging"):
         await world.flag("rollback", QA, environment="staging")
-    with pytest.raises(
-        PlatformError, match=r"may not configure_flag\.set of production|may not configure_flag\.set of /production"
-    ):
+    with pytest.raises(PlatformError, match=r"may not configure_flag\.set"):
         await world.flag("rollback", QA)
 
 
