@@ -37,7 +37,7 @@ from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
-from .adapters.not_kept import NoErrorBudget, NoIncidents
+from .adapters.not_kept import NoErrorBudget
 from .adapters.notifiers.apprise import AppriseNotifier
 from .adapters.policies.cedar import CedarPolicy, read_policies
 from .adapters.secrets.file import FileSecrets
@@ -45,10 +45,12 @@ from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
 from .adapters.ship_log.ship_log import FileShipLog
 from .adapters.stores.approvals import StoredApprovals
+from .adapters.stores.incidents import StoredIncidents
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
 from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
+from .adapters.workspace.postmortems import FilePostmortems
 from .adapters.workspace.workspace import FileWorkspace
 from .domain.environment import Settings
 from .domain.errors import ErrorCode, PlatformError
@@ -150,7 +152,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 disk=LocalDisk(layout),
                 registry=OciRegistry(artifacts, layout.state, auth_file),
                 evidence=EvidenceFiles(layout.evidence),
-                incidents=NoIncidents(),
+                incidents=StoredIncidents(store),
+                postmortems=FilePostmortems(layout.root),
                 error_budget=NoErrorBudget(layout.root),
                 approvals=StoredApprovals(store),
                 webhook=HttpWebhook(layout.root),

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from santiago_platform.adapters.fake.gates import FakeApprovals, FakeErrorBudget, FakeIncidents
-from santiago_platform.adapters.not_kept import NoErrorBudget, NoIncidents
+from santiago_platform.adapters.not_kept import NoErrorBudget
 from santiago_platform.adapters.stores.approvals import StoredApprovals
+from santiago_platform.adapters.stores.incidents import StoredIncidents
 from santiago_platform.adapters.stores.sqlite import SqliteStore
 from santiago_platform.domain.gate import Budget
+from santiago_platform.domain.incident import IncidentState
+from santiago_platform.domain.rules import Severity
 from santiago_platform.testing.approvals import ApprovalsContract
 from santiago_platform.testing.error_budget import ErrorBudgetContract
 from santiago_platform.testing.incidents import IncidentsContract
+from santiago_platform.testing.rows import incident
 
 SLO = """\
 apiVersion: openslo/v1
@@ -29,10 +33,24 @@ class TestFakeIncidents(IncidentsContract):
         return FakeIncidents()
 
 
-class TestNoIncidents(IncidentsContract):
+class TestStoredIncidents(IncidentsContract):
     @pytest.fixture
-    def incidents(self) -> NoIncidents:
-        return NoIncidents()
+    async def incidents(self, tmp_path: Path) -> AsyncIterator[StoredIncidents]:
+        store = SqliteStore(tmp_path / "platform.db")
+        rows = [
+            incident(1, severity=Severity.TICKET),
+            incident(2),
+            incident(3, state=IncidentState.RESOLVED),
+            incident(4, environment="staging"),
+        ]
+        for row in rows:
+            await store.write(lambda tx, row=row: tx.save_incident(row))
+        yield StoredIncidents(store)
+        await store.close()
+
+    async def test_what_is_open_of_the_service_there_is_answered_oldest_first(self, incidents: StoredIncidents) -> None:
+        found = await incidents.open("web", "production")
+        assert [(i.id, i.page) for i in found] == [("in-1", False), ("in-2", True)]
 
 
 class TestFakeErrorBudget(ErrorBudgetContract):

@@ -20,10 +20,11 @@ from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.rows import next_of, operation, rollout
 from santiago_platform.testing.store import StoreContract
+from santiago_platform.testing.store_incidents import IncidentRowsContract
 from santiago_platform.testing.store_mail import MailRowsContract
 
 
-class TestFakeStore(StoreContract, MailRowsContract):
+class TestFakeStore(StoreContract, MailRowsContract, IncidentRowsContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[FakeStore]:
         store = FakeStore()
@@ -31,7 +32,7 @@ class TestFakeStore(StoreContract, MailRowsContract):
         await store.close()
 
 
-class TestSqliteStore(StoreContract, MailRowsContract):
+class TestSqliteStore(StoreContract, MailRowsContract, IncidentRowsContract):
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "state" / "platform.db"

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.gate import Budget, Incident
+from ..domain.gate import Budget
 from .workspace.slo_target import tightest_target
 from .workspace.text_file import read_within
-
-
-class NoIncidents:
-    """Implements ports.incidents.Incidents."""
-
-    async def open(self, service: str, environment: str) -> Sequence[Incident]:
-        raise _unsupported("incidents are not kept on this platform yet")
 
 
 class NoErrorBudget:

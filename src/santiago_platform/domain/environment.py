@@ -17,6 +17,7 @@ from .errors import ErrorCode, PlatformError
 from .gates import AnyGate
 from .gates.approval import ApprovalGate
 from .identity import Level, Name, Principal, Role, Scope
+from .incident_policy import IncidentPolicy
 from .mailbox import MailSettings
 from .oauth import OAuth
 from .quantity import ByteQuantity
@@ -56,9 +57,7 @@ class EnvironmentKind(StrEnum):
 class Environment(Value):
     """kind: what policies go by; None: production and staging are what their names say, others are development.
     gates: what a release must pass before it is deployed here, all of them; never asked of a rollback. approvals: who
-    has to say yes to a change, and when.
-
-    gates: what a release must pass before it is deployed here, all of them; never asked of a rollback.
+    has to say yes to a change, and when. incidents: who is told of them, and what is tried by itself.
     """
 
     kind: EnvironmentKind | None = None
@@ -67,6 +66,7 @@ class Environment(Value):
     services: dict[Name, ServiceSettings] = {}
     gates: tuple[AnyGate, ...] = ()
     approvals: ApprovalRule = ApprovalRule()
+    incidents: IncidentPolicy = IncidentPolicy()
 
     @property
     def asks_somebody(self) -> bool:
@@ -220,6 +220,11 @@ class Settings(Value):
     oauth: OAuth | None = None
     mailbox: MailSettings = MailSettings()
     notify: dict[Name, Receiver] = {}
+
+    def incidents_of(self, environment: str) -> IncidentPolicy:
+        """Of an environment that there is not, and of what concerns none: where somebody is told, and no more."""
+        named = self.environments.get(environment)
+        return named.incidents if named is not None else IncidentPolicy(recover=())
 
     def kind_of(self, environment: str) -> EnvironmentKind:
         """Of an environment that there is not: what its name says."""

@@ -14,6 +14,7 @@ READ_ACTIONS = frozenset(
         "query_metrics",
         "read_architecture",
         "read_gates",
+        "read_incidents",
         "read_jobs",
         "read_logs",
         "read_operation",
@@ -42,13 +43,13 @@ CHANGE_ACTIONS = WAY_BACK_ACTIONS | frozenset(
     }
 )
 # What is only said to others.
-COMMUNICATE_ACTIONS = frozenset({"message_role", "message_team"})
+COMMUNICATE_ACTIONS = frozenset({"message_role", "message_team", "manage_incident.acknowledge", "manage_incident.note"})
 # Not of all that may change something: agents in other roles refer to secrets, and set none.
 SECRET_ACTIONS = frozenset({"set_secret", "remove_secret"})
 # Not the owner's: who deploys by any right must not be who says that it is good enough.
 ATTEST_ACTIONS = frozenset({"add_evidence"})
-# To a change that waits for somebody.
-DECIDE_ACTIONS = frozenset({"manage_operation.approve", "manage_operation.reject"})
+# To a change that waits for somebody, and to an incident, which holds changes up while it is open.
+DECIDE_ACTIONS = frozenset({"manage_operation.approve", "manage_operation.reject", "manage_incident.resolve"})
 # The requester's own yes to what needs somebody else's: everybody is told.
 EMERGENCY_ACTIONS = frozenset({"break_glass"})
 OWNER_ACTIONS = frozenset({"choose_registry", "issue_token"})

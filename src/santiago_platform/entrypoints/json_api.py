@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..domain.errors import ErrorCode, PlatformError
+from ..domain.alert import notification
+from ..domain.errors import ErrorCode, PlatformError, retryable
 from ..domain.identity import Principal
 from ..domain.oauth import SCOPES, OAuth
 from ..domain.secret import VALUE_BYTES, Secret
@@ -21,9 +21,11 @@ from ..operations.check_gates import GatesQuery, read_gates
 from ..operations.deliveries import dead_letters, retry_deliveries
 from ..operations.disk_space import disk_state
 from ..operations.evidence import EVIDENCE_BYTES, EvidenceRequest, add_evidence, list_evidence
+from ..operations.incidents import IncidentCommand, manage_incident, receive_alerts
 from ..operations.issue_token import TokenRequest, issue_token, list_tokens, revoke_token
 from ..operations.jobs import JobsQuery, RunJobRequest, read_jobs, run_job
 from ..operations.push_release import PushRequest, push_release
+from ..operations.read_incidents import IncidentsQuery, list_incidents, show_incident
 from ..operations.read_ship_log import verify_ship_log
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
@@ -38,8 +40,6 @@ from . import a2a
 from .authentication import OAUTH_PATH, Authenticator, bearer
 from .http_answer import BODY_BYTES, Handler, guarded, json_answer, json_body, principal_of, sent
 from .invocation import ToolCalls
-
-log = logging.getLogger(__name__)
 
 HOOK_PATH = "/hooks/alertmanager"
 Status = Callable[[], Awaitable[dict[str, Any]]]
@@ -91,6 +91,9 @@ class JsonApi:
             ("GET", "/api/log/verify", self.verify),
             ("GET", OAUTH_PATH, self.oauth_metadata),
             ("GET", "/api/reports/budget", self.budget),
+            ("GET", "/api/incidents", self.incidents),
+            ("GET", "/api/incidents/{id}", self.incident),
+            ("POST", "/api/incidents/{id}", self.manage_incident),
             ("GET", "/api/deliveries", self.undelivered),
             ("POST", "/api/deliveries", self.redeliver),
             ("GET", "/healthz", self.alive),
@@ -234,6 +237,22 @@ class JsonApi:
     async def budget(self, request: Request) -> Response:
         return json_answer(render(await report_budget(self._ports, principal_of(request))))
 
+    async def incidents(self, request: Request) -> Response:
+        given: dict[str, Any] = dict(request.query_params)
+        if given.get("limit", "").isdecimal():
+            given["limit"] = int(given["limit"])
+        if given.get("open") in ("true", "false"):
+            given["open"] = given["open"] == "true"
+        asked = parse(IncidentsQuery, given)
+        return json_answer(render(await list_incidents(self._ports, principal_of(request), asked)))
+
+    async def incident(self, request: Request) -> Response:
+        return json_answer(render(await show_incident(self._ports, principal_of(request), request.path_params["id"])))
+
+    async def manage_incident(self, request: Request) -> Response:
+        asked = parse(IncidentCommand, {**await json_body(request), "incident": request.path_params["id"]})
+        return json_answer(render(await manage_incident(self._ports, principal_of(request), asked)))
+
     async def undelivered(self, request: Request) -> Response:
         return json_answer(render(await dead_letters(self._ports, principal_of(request))))
 
@@ -260,15 +279,16 @@ class JsonApi:
     async def alerts(self, request: Request) -> Response:
         if not hmac.compare_digest(bearer(request.scope).encode(), self._hook_token.encode()):
             raise PlatformError(ErrorCode.UNAUTHENTICATED, "this is not Alertmanager's token")
-        body = await json_body(request)
-        alerts = body.get("alerts")
-        if not isinstance(alerts, list) or body.get("status") not in ("firing", "resolved"):
-            raise PlatformError(
-                ErrorCode.INVALID_ARGUMENT, "this is not a notification of Alertmanager: it has no status and alerts"
-            )
-        self._calls.metrics.alerts_received(body["status"], len(alerts))
-        log.warning("Alertmanager: %d alerts are %s", len(alerts), body["status"])
-        return JSONResponse({"received": len(alerts)})
+        told = notification(await json_body(request))
+        try:
+            received = await receive_alerts(self._ports, told)
+        except PlatformError as exc:
+            if not retryable(exc.code):
+                raise
+            # Alertmanager sends again what is answered with a 5xx, and gives up what is answered otherwise.
+            raise PlatformError(ErrorCode.UNAVAILABLE, exc.message, exc.hint, internal=exc.internal) from exc
+        self._calls.metrics.alerts_received(told.status, len(told.alerts))
+        return json_answer(render(received))
 
 
 def oauth_of(ports: Ports) -> OAuth | None:

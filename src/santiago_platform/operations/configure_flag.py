@@ -76,17 +76,23 @@ class FlagChange(FlagFields):
 
 
 async def configure_flag(
-    ports: Ports, principal: Principal, asked: FlagChange, *, advice: Advice | None = None
+    ports: Ports,
+    principal: Principal,
+    asked: FlagChange,
+    *,
+    advice: Advice | None = None,
+    operation_id: str = "",
+    wait_seconds: float = WAIT_SECONDS,
 ) -> Operation:
-    """The operation, at its end unless that takes longer than 10 s: served, and read back.
+    """The operation, at its end unless that takes longer than `wait_seconds`: served, and read back.
 
-    advice: it was planned of words, and waits for whoever said them.
+    advice: it was planned of words, and waits for whoever said them. operation_id: where it has one already.
     Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (flag, environment, operation), CONFLICT (another change of the
     flag is under way, or flags.json was edited since), FAILED_PRECONDITION, PERMISSION_DENIED.
     """
     subject = f"flag {asked.flag}" + (f"/{asked.environment}" if asked.environment else "")
     request = asked.model_dump(mode="json", exclude_defaults=True)
-    known = advice.id if advice is not None else ""
+    known = advice.id if advice is not None else operation_id
     async with change(ports, principal, f"{KIND}.{asked.action}", subject, request, operation=known) as record:
         prepared = await prepare_flag_change(ports, principal, request, record)
         settings = ports.workspace.last_good_settings()
@@ -96,7 +102,7 @@ async def configure_flag(
         await ports.store.write(prepared.begin)
         record.continues = True
     ports.activation.activate()
-    return await _ended(ports, record.operation)
+    return await _ended(ports, record.operation, wait_seconds)
 
 
 async def prepare_flag_change(
@@ -360,11 +366,11 @@ def _store(tx: Transaction, settings: Settings, asked: FlagChange, operation: Op
     tx.save_operation(operation)
 
 
-async def _ended(ports: Ports, operation_id: str) -> Operation:
-    until = ports.clock.monotonic() + WAIT_SECONDS
+async def _ended(ports: Ports, operation_id: str, wait_seconds: float) -> Operation:
+    until = ports.clock.monotonic() + wait_seconds
     while True:
         operation = await ports.store.read(lambda view: view.operation(operation_id))
         assert operation is not None  # noqa: S101 - it was stored, and none is ever removed
-        if (operation.state.finished and operation.logged) or ports.clock.monotonic() > until:
+        if (operation.state.finished and operation.logged) or ports.clock.monotonic() >= until:
             return operation
         await ports.clock.sleep(POLL_SECONDS)

@@ -15,6 +15,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import authorise
 from .change import change
+from .incidents import acknowledge_told, remark
 from .post import post
 
 ANSWERED = 50  # mails in one page, at most
@@ -106,6 +107,7 @@ async def send_mail(ports: Ports, principal: Principal, fields: MailFields, to: 
                 return SentView(id=known.id, thread=known.thread, to=addressee, repeat=True)
             check_rate(settings.mailbox, principal.name, tx.mail_sent(principal.tenant, principal.name, now - HOUR))
             post(tx, [mail], settings)
+            remark(tx, mail)
             return SentView(id=id, thread=thread, to=addressee)
 
         sent = await ports.store.write(unit)
@@ -181,6 +183,7 @@ async def acknowledge_mail(ports: Ports, principal: Principal, ids: tuple[str, .
                     raise _no_mail(id)
                 done.append(known.acknowledged(principal.name, now))
                 tx.save_mail(done[-1])
+                acknowledge_told(ports, tx, principal, known, now)
             unread = tx.unread_mail(principal.tenant, principal.role)
             return MailboxView(role=principal.role, unread=unread, mails=tuple(_view(mail) for mail in done))
 

@@ -40,17 +40,17 @@ class ScaleRequest(Value):
 
 
 async def scale_resources(
-    ports: Ports, principal: Principal, request: ScaleRequest, *, advice: Advice | None = None
+    ports: Ports, principal: Principal, request: ScaleRequest, *, advice: Advice | None = None, operation_id: str = ""
 ) -> OperationView:
     """The operation that ends once the instances are proven: a new one, or that of the rollout under way.
 
-    advice: it was planned of words, and waits for whoever said them.
+    advice: it was planned of words, and waits for whoever said them. operation_id: where it has one already.
     Raises PlatformError: FAILED_PRECONDITION (nothing is live), UNAVAILABLE (a rollout is about to end),
     RESOURCE_EXHAUSTED (a quota of its tenant), PERMISSION_DENIED.
     """
     subject = f"{request.service}/{request.environment}"
     asked = request.model_dump(mode="json", exclude_defaults=True)
-    known = advice.id if advice is not None else ""
+    known = advice.id if advice is not None else operation_id
     async with change(ports, principal, "scale_resources", subject, asked, operation=known) as record:
         settings = ports.workspace.settings()
         ruling = _authorised(ports, principal, request, settings)

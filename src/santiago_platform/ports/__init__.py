@@ -21,6 +21,7 @@ from .logs import Logs
 from .metrics import Metrics
 from .notifier import Notifier
 from .policy import Policy
+from .postmortems import Postmortems
 from .probe import Probe
 from .registry import Registry
 from .secrets import Secrets
@@ -53,6 +54,7 @@ class Ports:
     registry: Registry
     evidence: Evidence
     incidents: Incidents
+    postmortems: Postmortems
     error_budget: ErrorBudget
     approvals: Approvals
     webhook: Webhook
@@ -83,6 +85,7 @@ __all__ = [
     "Notifier",
     "Policy",
     "Ports",
+    "Postmortems",
     "Probe",
     "Registry",
     "Secrets",

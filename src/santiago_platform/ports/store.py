@@ -11,6 +11,7 @@ from ..domain.deployment import Deployment
 from ..domain.evidence import Attestation
 from ..domain.flag import FlagFile
 from ..domain.identity import Role, Token
+from ..domain.incident import Incident
 from ..domain.job import JobRun
 from ..domain.live_period import LivePeriod
 from ..domain.mailbox import Mail
@@ -150,6 +151,24 @@ class Snapshot(Protocol):
     def deliveries(self, *, state: DeliveryState, due: datetime | None = None, limit: int = 50) -> Sequence[Delivery]:
         """Those that are to be tried first come first. due: at that time, or before."""
 
+    def incident(self, incident_id: str) -> Incident | None: ...
+
+    def newest_incident(self, service: str, environment: str, cause: str) -> Incident | None: ...
+
+    def incidents(
+        self,
+        *,
+        tenant: str | None = None,
+        service: str | None = None,
+        environment: str | None = None,
+        open: bool | None = None,
+        unfinished: bool | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[Incident]:
+        """Newest first. unfinished: something is left to do about it. before: the id of one: those that are older; none
+        where it is gone."""
+
 
 class Transaction(Snapshot, Protocol):
     """A snapshot that can be changed. All of a unit is stored, or nothing."""
@@ -216,6 +235,8 @@ class Transaction(Snapshot, Protocol):
         """Twice the same id is once: the first one stays as it is."""
 
     def save_delivery(self, delivery: Delivery) -> None: ...
+
+    def save_incident(self, incident: Incident) -> None: ...
 
 
 class Store(Protocol):

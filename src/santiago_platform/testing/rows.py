@@ -11,6 +11,7 @@ from ..domain.change_request import ChangeRequest, Need, Wants
 from ..domain.deployment import Deployment, Version
 from ..domain.evidence import Attestation, EvidenceKind, SuiteResults
 from ..domain.identity import Principal, Role, Token
+from ..domain.incident import Incident
 from ..domain.job import Job, JobRun, When, job_run
 from ..domain.live_period import LivePeriod
 from ..domain.mailbox import Mail
@@ -19,6 +20,7 @@ from ..domain.phase import Phase
 from ..domain.plan import Plan
 from ..domain.proposal import Task
 from ..domain.rollout import Message, MessageKind, Rollout
+from ..domain.rules import Severity
 from ..domain.session import Session
 from ..domain.strategy import Strategy
 from ..domain.workload import Template
@@ -150,6 +152,23 @@ def mail(number: int = 1, **fields: Any) -> Mail:
         "at": START + timedelta(seconds=number),
     }
     return Mail(**{**known, **fields})
+
+
+def incident(number: int = 1, **fields: Any) -> Incident:
+    """number: seconds after START at which it was opened."""
+    at = START + timedelta(seconds=number)
+    known: dict[str, Any] = {
+        "id": f"in-{number}",
+        "tenant": "default",
+        "service": "web",
+        "environment": "production",
+        "cause": "TooManyErrors",
+        "title": "too many errors",
+        "severity": Severity.PAGE,
+        "began_at": at,
+        "opened_at": at,
+    }
+    return Incident(**{**known, **fields})
 
 
 def next_of(rollout: Rollout, phase: Phase, **fields: Any) -> Rollout:

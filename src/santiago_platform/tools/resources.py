@@ -11,6 +11,7 @@ from ..operations.authority import authorise
 from ..operations.manage_operation import OperationCommand, manage_operation
 from ..operations.messages import MailboxQuery, MailboxView, read_mailbox
 from ..operations.operation_view import OperationView
+from ..operations.read_incidents import IncidentDetail, IncidentsQuery, IncidentsView, list_incidents, show_incident
 from ..operations.read_ship_log import read_log_entry
 from ..operations.report_budget import BudgetReport, report_budget
 from ..ports import Ports
@@ -41,6 +42,14 @@ async def _entry(ports: Ports, who: Principal, given: Mapping[str, str]) -> Entr
 
 async def _budget(ports: Ports, who: Principal, _: Mapping[str, str]) -> BudgetReport:
     return await report_budget(ports, who)
+
+
+async def _incidents(ports: Ports, who: Principal, _: Mapping[str, str]) -> IncidentsView:
+    return await list_incidents(ports, who, IncidentsQuery())
+
+
+async def _incident(ports: Ports, who: Principal, given: Mapping[str, str]) -> IncidentDetail:
+    return await show_incident(ports, who, given["id"])
 
 
 def registry(resources: Iterable[Resource]) -> dict[str, Resource]:
@@ -90,6 +99,20 @@ RESOURCES = registry(
             uri="santiago://log/{seq}",
             description="What was done, by whom, with which outcome.",
             read=_entry,
+        ),
+        Resource(
+            name="incidents",
+            title="Incidents",
+            uri="santiago://incidents",
+            description="The newest incidents, and medians of their acknowledgement and recovery. Untrusted texts.",
+            read=_incidents,
+        ),
+        Resource(
+            name="incident",
+            title="Incident",
+            uri="santiago://incidents/{id}",
+            description="With its timeline, suspect and attempts. Acknowledge it by its mail: message_role.",
+            read=_incident,
         ),
         Resource(
             name="budget",

@@ -15,6 +15,7 @@ from .identity_provider import FakeIdentityProvider
 from .jobs import FakeJobs
 from .notifier import FakeNotifier
 from .observability import FakeLogs, FakeMetrics
+from .postmortems import FakePostmortems
 from .probe import FakeProbe
 from .registry import FakeRegistry
 from .secrets import FakeSecrets
@@ -41,6 +42,7 @@ class FakePlatform:
     disk: FakeDisk = field(default_factory=FakeDisk)
     evidence: FakeEvidence = field(default_factory=FakeEvidence)
     incidents: FakeIncidents = field(default_factory=FakeIncidents)
+    postmortems: FakePostmortems = field(default_factory=FakePostmortems)
     error_budget: FakeErrorBudget = field(default_factory=FakeErrorBudget)
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
     webhook: FakeWebhook = field(default_factory=FakeWebhook)
@@ -75,6 +77,7 @@ class FakePlatform:
             registry=self.registry,
             evidence=self.evidence,
             incidents=self.incidents,
+            postmortems=self.postmortems,
             error_budget=self.error_budget,
             approvals=self.approvals,
             webhook=self.webhook,

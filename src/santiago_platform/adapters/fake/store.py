@@ -13,6 +13,7 @@ from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import Attestation
 from ...domain.flag import FlagFile
 from ...domain.identity import Role, Token
+from ...domain.incident import Incident
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.mailbox import Mail
@@ -69,6 +70,7 @@ class _Rows:
         self._charges: dict[str, Charge] = {}
         self._mail: dict[tuple[str, Role], Mail] = {}
         self._deliveries: dict[str, Delivery] = {}
+        self._incidents: dict[str, Incident] = {}
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -232,6 +234,38 @@ class _Rows:
         found = [d for d in self._deliveries.values() if d.state is state and (due is None or d.next_at <= due)]
         return sorted(found, key=lambda d: (d.next_at, d.id))[:limit]
 
+    def incident(self, incident_id: str) -> Incident | None:
+        return self._incidents.get(incident_id)
+
+    def newest_incident(self, service: str, environment: str, cause: str) -> Incident | None:
+        found = self.incidents(service=service, environment=environment, limit=len(self._incidents))
+        return next((i for i in found if i.cause == cause), None)
+
+    def incidents(
+        self,
+        *,
+        tenant: str | None = None,
+        service: str | None = None,
+        environment: str | None = None,
+        open: bool | None = None,
+        unfinished: bool | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[Incident]:
+        known = list(self._incidents)
+        if before is not None:
+            known = known[: known.index(before)] if before in known else []
+        found = [
+            i
+            for i in (self._incidents[id] for id in reversed(known))
+            if tenant in (None, i.tenant)
+            and service in (None, i.service)
+            and environment in (None, i.environment)
+            and open in (None, i.is_open)
+            and unfinished in (None, i.unfinished)
+        ]
+        return found[:limit]
+
     def save_operation(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
 
@@ -340,3 +374,6 @@ class _Rows:
 
     def save_delivery(self, delivery: Delivery) -> None:
         self._deliveries[delivery.id] = delivery
+
+    def save_incident(self, incident: Incident) -> None:
+        self._incidents[incident.id] = incident

@@ -52,6 +52,7 @@ def _configuration(layout: Layout, daemon_port: int) -> dict[str, object]:
     webhook = {
         "url": f"http://127.0.0.1:{daemon_port}{WEBHOOK_PATH}",
         "send_resolved": True,
+        "max_alerts": 1000,  # as many as the daemon takes in one message
         "http_config": {"authorization": {"type": "Bearer", "credentials_file": str(_token_file(layout))}},
     }
     return {
@@ -60,7 +61,7 @@ def _configuration(layout: Layout, daemon_port: int) -> dict[str, object]:
             "group_by": ["alertname", "service", "environment"],
             "group_wait": "0s",
             "group_interval": "5s",
-            "repeat_interval": "4h",
+            "repeat_interval": "1h",
         },
         "receivers": [{"name": "platform", "webhook_configs": [webhook]}],
     }

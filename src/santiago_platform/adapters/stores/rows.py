@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
 
 from ...domain.budget import NANO, Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
@@ -22,12 +21,10 @@ from ...domain.mailbox import Mail
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
-from ...domain.value import Value
 from ...ports.store import Step
 from . import statements as sql
-from .document import document, value_of
-
-V = TypeVar("V", bound=Value)
+from .document import document
+from .incident_rows import IncidentRows
 
 VALUES_KEPT = 256
 FLAGS = "flags.json"  # the one row of its table
@@ -35,11 +32,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_US = 2**63 - 1
 
 
-class Rows:
+class Rows(IncidentRows):
     """Implements ports.store.Snapshot, and Transaction where the connection may write."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
 
     def operation(self, operation_id: str) -> Operation | None:
         return self._one(Operation, sql.OPERATION, id=operation_id)
@@ -351,16 +345,6 @@ class Rows:
 
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=document(Step.of(rollout)))
-
-    def _execute(self, statement: str, **parameters: object) -> sqlite3.Cursor:
-        return self._connection.execute(statement, parameters)
-
-    def _one(self, kind: type[V], statement: str, **parameters: object) -> V | None:
-        row = self._connection.execute(statement, parameters).fetchone()
-        return None if row is None else value_of(kind, row[0])
-
-    def _all(self, kind: type[V], statement: str, **parameters: object) -> list[V]:
-        return [value_of(kind, text) for (text,) in self._connection.execute(statement, parameters)]
 
 
 def _microseconds(at: datetime) -> int:

@@ -117,6 +117,17 @@ deliveries = _table(
     Column("next_us", BigInteger),
     Column("at_us", BigInteger),
 )
+incidents = _table(
+    "incident",
+    _row_number(),
+    Column("id", String),
+    Column("tenant", String),
+    Column("service", String),
+    Column("environment", String),
+    Column("cause", String),
+    Column("open", Boolean),
+    Column("unfinished", Boolean),
+)
 
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -202,6 +213,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             document TEXT NOT NULL)""",
         "CREATE INDEX delivery_due ON delivery (state, next_us)",
         "CREATE INDEX delivery_oldest ON delivery (at_us)",
+    ),
+    (
+        """CREATE TABLE incident (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, service TEXT NOT NULL,
+            environment TEXT NOT NULL, cause TEXT NOT NULL, open BOOLEAN NOT NULL, unfinished BOOLEAN NOT NULL,
+            document TEXT NOT NULL)""",
+        "CREATE INDEX incident_of_cause ON incident (service, environment, cause, number)",
+        "CREATE INDEX incident_of_tenant ON incident (tenant, number)",
+        "CREATE INDEX incident_open ON incident (service, environment, number) WHERE open = 1",
+        "CREATE INDEX incident_unfinished ON incident (number) WHERE unfinished = 1",
     ),
 )
 

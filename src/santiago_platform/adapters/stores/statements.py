@@ -18,6 +18,7 @@ from .schema import (
     deployments,
     flags,
     inbox,
+    incidents,
     job_runs,
     journal,
     live_periods,
@@ -99,6 +100,17 @@ def newest_sessions(given: tuple[str, ...]) -> str:
     return f"{_sql(_documents(sessions, *given).order_by(sessions.c.number.desc()))} LIMIT :limit"
 
 
+@cache
+def newest_incidents(given: tuple[str, ...], open: bool | None, unfinished: bool | None, older: bool) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way. older: than `before`."""
+    table = incidents.c
+    flags = ((table.open, open), (table.unfinished, unfinished))
+    wanted = [flag if value else ~flag for flag, value in flags if value is not None]
+    if older:
+        wanted.append(table.number < select(table.number).where(table.id == bindparam("before")).scalar_subquery())
+    return f"{_sql(_documents(incidents, *given).where(*wanted).order_by(table.number.desc()))} LIMIT :limit"
+
+
 ROLLOUT = _sql(_documents(rollouts, "id"))
 ROLLOUT_OF = _sql(_documents(rollouts, "operation_id"))
 ACTIVE_ROLLOUT = _sql(_documents(rollouts, "service", "environment").where(rollouts.c.active))
@@ -146,6 +158,9 @@ UNREAD_MAIL = _sql(
     )
 )
 
+INCIDENT = _sql(_documents(incidents, "id"))
+
+SAVE_INCIDENT = _upsert(incidents, "id")
 SAVE_OPERATION = _upsert(operations, "id")
 _waiting = select(change_requests.c.id).where(change_requests.c.open)
 _ended = select(operations.c.id).where(~operations.c.running, ~operations.c.unlogged, operations.c.id.not_in(_waiting))
