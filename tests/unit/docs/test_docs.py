@@ -22,11 +22,13 @@ from santiago_platform.domain.evidence import EvidenceKind
 from santiago_platform.domain.gate import Outcome
 from santiago_platform.domain.gates import GATES
 from santiago_platform.domain.identity import Level, Role, Scope
+from santiago_platform.domain.incident import EventKind, Evidence, IncidentState, Recovery
 from santiago_platform.domain.job import RunState, When
 from santiago_platform.domain.mailbox import Severity
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.policy import ACTIONS, Verdict
+from santiago_platform.domain.rules import Severity as AlertSeverity
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.entrypoints.cli import app
@@ -107,7 +109,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals", "messages")
+    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals", "messages", "incidents")
     text = "".join(map(_guide, guides))
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
@@ -183,6 +185,11 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
         (When, "jobs"),
         (RunState, "jobs"),
         (Severity, "messages"),
+        (AlertSeverity, "incidents"),
+        (IncidentState, "incidents"),
+        (EventKind, "incidents"),
+        (Recovery, "incidents"),
+        (Evidence, "incidents"),
     ],
 )
 def test_every_value_of_an_enumeration_is_documented(values: Any, guide: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.alert import notification
 from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH
@@ -17,9 +18,11 @@ from santiago_platform.entrypoints.authentication import OPEN_PATHS
 from santiago_platform.entrypoints.console.console import is_console
 from santiago_platform.entrypoints.http import build_app
 from santiago_platform.entrypoints.json_api import HOOK_PATH
+from santiago_platform.operations.incidents import receive_alerts
 from santiago_platform.operations.issue_token import TokenRequest, issue_token
 from santiago_platform.operations.release_service import ReleaseRequest, release_service
 from santiago_platform.operations.sessions import SessionRequest, open_session
+from santiago_platform.testing.alerts import alert, webhook
 from santiago_platform.tools import TOOLS
 
 OWNER = Principal(name="root", role=Role.OWNER)
@@ -35,10 +38,19 @@ SETTINGS = Settings(
 class Place:
     """The platform over HTTP, called as a developer of the shop, with what is the bank's."""
 
-    def __init__(self, platform: FakePlatform, client: httpx2.AsyncClient, release: str, session: str, token: str):
+    def __init__(
+        self,
+        platform: FakePlatform,
+        client: httpx2.AsyncClient,
+        *,
+        release: str,
+        session: str,
+        token: str,
+        incident: str,
+    ) -> None:
         self.platform = platform
         self.client = client
-        self.release, self.session, self.token = release, session, token
+        self.release, self.session, self.token, self.incident = release, session, token, incident
 
     async def said(self, method: str, path: str, body: dict[str, Any] | None = None) -> str:
         answer = await self.client.request(method, path, json=body)
@@ -63,6 +75,8 @@ async def place() -> AsyncIterator[Place]:
     app = build_app(platform.ports, status=status, problems=problems, hook_token="hook")
     release = await release_service(platform.ports, BOB, ReleaseRequest(service=SECRET))
     session = await open_session(platform.ports, BOB, SessionRequest(purpose=f"open the {SECRET}"))
+    told = notification(webhook(alert(platform.clock.now(), service=SECRET, summary=f"the {SECRET} is open")))
+    alerted = await receive_alerts(platform.ports, told)
     foreign = await issue_token(platform.ports, OWNER, TokenRequest(name="bob", role=Role.PLATFORM, tenant="bank"))
     mine = await issue_token(platform.ports, OWNER, TokenRequest(name="ann", role=Role.DEVELOPER, tenant="shop"))
     async with httpx2.AsyncClient(
@@ -70,12 +84,20 @@ async def place() -> AsyncIterator[Place]:
         base_url="http://localhost",
         headers={"authorization": f"Bearer {mine.token}"},
     ) as client:
-        yield Place(platform, client, release.digest, session.id, foreign.id)
+        yield Place(
+            platform,
+            client,
+            release=release.digest,
+            session=session.id,
+            token=foreign.id,
+            incident=alerted.incidents[0],
+        )
 
 
 # Of each route: what is the bank's, and the same of nobody's. A new route without a line here fails the walk.
 def calls(place: Place, service: str, release: str, session: str, token: str) -> dict[tuple[str, str], Any]:
     job = {"service": service, "environment": "production", "job": "nightly"}
+    incident = place.incident if token == place.token else "in-none"
     return {
         ("GET", "/api/status"): ("/api/status", None),
         ("POST", "/api/releases"): ("/api/releases", {"service": service}),
@@ -135,6 +157,7 @@ async def test_no_route_tells_what_is_anothers_from_what_is_not_there(place: Pla
         other = await place.said(method, other_path, other_body)
         if (method, name) not in (("POST", "/api/sessions"), ("GET", "/api/sessions")):
             pairs = {SECRET: "ghost", place.release: NO_RELEASE, place.session: "se-none", "bob": "nobody"}
+            pairs[place.incident] = "in-none"
             for word, instead in pairs.items():
                 said = said.replace(word, instead)
             assert said == other, name
