@@ -6,7 +6,7 @@ nobody has written yet says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from .incident import Attempt, Event, EventKind, Incident
@@ -27,9 +27,12 @@ def file_name(incident: Incident) -> str:
     return f"{incident.began_at:%Y-%m-%d}-{incident.id}.md"
 
 
-def postmortem(incident: Incident, outcomes: Mapping[str, str]) -> str:
-    """As Markdown. outcomes: of the operations that it names, in words."""
+def postmortem(incident: Incident, outcomes: Mapping[str, str], summary: Sequence[str] = ()) -> str:
+    """As Markdown. outcomes: of the operations that it names, in words. summary: paragraphs in which an advisor tells
+    the timeline."""
+    told = [line for paragraph in summary for line in (_escaped(paragraph), "")][:-1]
     sections = {
+        **({"Summary (an advisor's, of the timeline)": told} if told else {}),
         "Impact": _impact(incident),
         "Timeline (UTC)": _timeline(incident),
         "Causes": _causes(incident, outcomes),

@@ -31,6 +31,7 @@ from ..reconcilers.delivery import DeliveryReconciler
 from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.flag import FlagReconciler
 from ..reconcilers.incident import IncidentReconciler
+from ..reconcilers.postmortem import PostmortemReconciler
 from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.schedule import ScheduleReconciler
 from ..reconcilers.scrape import ScrapeReconciler
@@ -75,6 +76,7 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(FlagReconciler(ports).run(), name="flags"),
                 asyncio.create_task(ChangeRequestReconciler(ports).run(), name="change requests"),
                 asyncio.create_task(IncidentReconciler(ports).run(), name="incidents"),
+                asyncio.create_task(PostmortemReconciler(ports).run(), name="post-mortems"),
                 asyncio.create_task(AnnouncementReconciler(ports).run(), name="announcements"),
                 asyncio.create_task(DeliveryReconciler(ports).run(), name="deliveries"),
             ]

@@ -1,12 +1,11 @@
-"""The loop over incidents: tells the next role, finds the suspect, recovers by policy, resolves, drafts post-mortems.
+"""The loop over incidents: tells the next role, finds the suspect, recovers by policy, and resolves.
 
 All that it does follows from the row. Whatever is done is in the row before it is in the world (an attempt), or is told
-in the transaction that stores it (a mail), or is written again from the row (the ship's log, the post-mortem).
+in the transaction that stores it (a mail), or is written again from the row (the ship's log).
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from datetime import datetime, timedelta
 
@@ -17,7 +16,6 @@ from ..domain.incident import Attempt, EventKind, Evidence, Incident, event, res
 from ..domain.incident_notice import told
 from ..domain.incident_policy import IncidentPolicy, is_over, next_role, next_step
 from ..domain.mailbox import Mail
-from ..domain.postmortem import file_name, postmortem
 from ..domain.suspicion import candidates, suspect
 from ..operations.change import note
 from ..operations.incident_facts import answered, changes, events_of, facts_of, operations_about
@@ -79,7 +77,6 @@ class IncidentReconciler:
             incident = await self._save(incident, after, settings, mails)
             incident = await self._begin(incident, settings, policy)
         incident = await self._recover(incident, settings)
-        incident = await self._write_postmortem(incident, settings)
         await self._log(incident, settings)
 
     async def _look(self, incident: Incident, policy: IncidentPolicy) -> Incident:
@@ -160,20 +157,6 @@ class IncidentReconciler:
         said = event(now, EventKind.ACTION, words, operation=operation, key=f"{operation} tried")
         after = incident.model_copy(update={"attempts": attempts}).with_events((said,))
         return await self._save(incident, after, settings)
-
-    async def _write_postmortem(self, incident: Incident, settings: Settings) -> Incident:
-        if incident.is_open or not incident.page or incident.postmortem or incident.attempt is not None:
-            return incident
-        named = {e.operation for e in incident.events if e.operation}
-        outcomes = await self._ports.store.read(
-            lambda view: {o.id: str(o.state) for name in sorted(named) if (o := view.operation(name)) is not None}
-        )
-        text = postmortem(incident, outcomes)
-        replaces = incident.postmortem_sha256
-        path = await self._ports.postmortems.write(file_name(incident), text, replaces=replaces)
-        written = {"postmortem": path, "postmortem_sha256": hashlib.sha256(text.encode()).hexdigest()}
-        said = event(self._ports.clock.now(), EventKind.ACTION, f"the post-mortem is drafted: {path}")
-        return await self._save(incident, incident.model_copy(update=written).with_events((said,)), settings)
 
     async def _log(self, incident: Incident, settings: Settings) -> None:
         """What the ship's log has not of the timeline yet. A crash in between writes it twice, with its numbers."""

@@ -33,6 +33,7 @@ from santiago_platform.ports import Ports
 from santiago_platform.ports.compute import InstanceState
 from santiago_platform.reconcilers.flag import FlagReconciler
 from santiago_platform.reconcilers.incident import IncidentReconciler
+from santiago_platform.reconcilers.postmortem import PostmortemReconciler
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.testing.alerts import alert, webhook
 from santiago_platform.testing.crashing import Killed, Reaper
@@ -57,6 +58,7 @@ class World:
         """The loops of a daemon that has just been started."""
         ports = ports or self.ports
         self.loops = [RolloutReconciler(ports), FlagReconciler(ports), IncidentReconciler(ports)]
+        self.postmortems = PostmortemReconciler(ports)
 
     @property
     def now(self) -> datetime:
@@ -69,6 +71,7 @@ class World:
             with suppress(PlatformError):
                 await flags.pass_over()  # type: ignore[union-attr]
             await incidents.pass_over()  # type: ignore[union-attr]
+            await self.postmortems.pass_over()
             self.platform.clock.advance(seconds)
             await self.platform.clock.sleep(0)
 
