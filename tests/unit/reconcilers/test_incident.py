@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
+import pytest
+
+from santiago_platform.adapters.advisors.builtin import BuiltinPlanner
+from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.adapters.stores.incidents import StoredIncidents
 from santiago_platform.domain.alert import notification
+from santiago_platform.domain.budget import Price
 from santiago_platform.domain.counters import Samples
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
@@ -22,6 +29,7 @@ from santiago_platform.domain.incident import Evidence, Incident, IncidentState,
 from santiago_platform.domain.incident_policy import IncidentPolicy
 from santiago_platform.domain.operation import Operation, OperationState
 from santiago_platform.domain.policy import Verdict
+from santiago_platform.domain.proposal import Completion
 from santiago_platform.operations.change import close_interrupted
 from santiago_platform.operations.check_gates import GatesQuery, read_gates
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
@@ -475,6 +483,23 @@ async def test_an_alert_that_is_not_repeated_for_hours_is_taken_to_have_ended() 
     world.platform.clock.advance(timedelta(hours=2).total_seconds())
     await world.passes(2)
     assert not (await world.incident()).is_open
+
+
+@pytest.mark.parametrize(("text", "told"), [("It began with an alert.", True), ("It cost 4711 orders.", False)])
+async def test_an_advisor_tells_the_timeline_of_a_post_mortem_and_makes_nothing_up(text: str, told: bool) -> None:
+    world = World()
+    request = {"paragraphs": [{"text": text, "facts": ["e1"]}]}
+    says = Completion(text=json.dumps({"request": request, "rationale": "r"}), model="m")
+    one = FakeAdvisor("one", says, models=("m", "m"), price=Price(input_usd=Decimal(1), output_usd=Decimal(1)))
+    world.platform.advisors.all = [one, BuiltinPlanner()]
+    await world.fire()
+    await world.passes(2)
+    await world.end()
+    await world.passes(3)
+    (draft,) = world.platform.postmortems.files.values()
+    assert (text in draft) is told
+    assert ("## Summary" in draft) is told
+    assert "TooManyErrors fires" in one.asked[0].prompt
 
 
 async def test_a_crash_at_any_call_rolls_back_once_tells_once_and_loses_nothing() -> None:
