@@ -75,7 +75,7 @@ class PostmortemReconciler:
         facts = [Fact(id=f"e{n}", text=f"{e.kind} by {e.by}: {e.text}", at=e.at) for n, e in enumerate(events, 1)]
         principal = PLATFORM.model_copy(update={"tenant": incident.tenant})
         try:
-            told = await narrate(self._ports, principal, Task.POST_MORTEM, facts)
+            told = await narrate(self._ports, principal, Task.POST_MORTEM, facts, operation=incident.id)
         except PlatformError as exc:
             log.warning("no advisor tells of incident %s: %s", incident.id, exc.message)
             return ()
