@@ -11,6 +11,7 @@ from pathlib import Path
 from ..domain.errors import ErrorCode, PlatformError
 
 REF_LIMIT = 200
+COMMITS_AT_MOST = 1000  # between two deploys
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # What a user configured must not change the bytes of a snapshot, nor run anything.
 _OPTIONS = (
@@ -60,6 +61,19 @@ class Git:
             return datetime.fromtimestamp(int(await self.run("show", "--no-patch", "--format=%ct", commit)), UTC)
         except (GitError, ValueError, OverflowError, OSError) as exc:
             raise _failed(f"the date of commit {commit[:12]} cannot be read", exc) from exc
+
+    async def committed(self, path: str, after: str | None, commit: str) -> tuple[datetime, ...] | None:
+        """When the commits that touched `path` were made, of those that `commit` has and `after` has not: newest first,
+        at most COMMITS_AT_MOST; without `after`, the newest one. None where the repository does not have both."""
+        named = [commit, f"^{after}"] if after is not None else [commit]
+        if not all(_COMMIT.fullmatch(name.removeprefix("^")) for name in named):
+            return None
+        most = COMMITS_AT_MOST if after is not None else 1
+        try:
+            out = await self.run("log", "--format=%ct", f"--max-count={most}", *named, "--", path)
+            return tuple(datetime.fromtimestamp(int(line), UTC) for line in out.split())
+        except (GitError, ValueError, OverflowError, OSError):
+            return None
 
     async def exists(self, commit: str, path: str) -> bool:
         try:

@@ -40,6 +40,7 @@ from . import a2a
 from .authentication import OAUTH_PATH, Authenticator, bearer
 from .http_answer import BODY_BYTES, Handler, guarded, json_answer, json_body, principal_of, sent
 from .invocation import ToolCalls
+from .report_api import ReportApi
 
 HOOK_PATH = "/hooks/alertmanager"
 Status = Callable[[], Awaitable[dict[str, Any]]]
@@ -94,6 +95,7 @@ class JsonApi:
             ("GET", "/api/incidents", self.incidents),
             ("GET", "/api/incidents/{id}", self.incident),
             ("POST", "/api/incidents/{id}", self.manage_incident),
+            *ReportApi(self._ports).handlers(),
             ("GET", "/api/deliveries", self.undelivered),
             ("POST", "/api/deliveries", self.redeliver),
             ("GET", "/healthz", self.alive),

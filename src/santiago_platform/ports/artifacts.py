@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,11 @@ class Artifacts(Protocol):
     async def resolve(self, git_ref: str) -> str:
         """The full commit hash of a git ref of the workspace. Raises NOT_FOUND; INVALID_ARGUMENT for a ref that
         could be taken for an option."""
+
+    async def committed(self, service: str, after: str | None, commit: str) -> tuple[datetime, ...] | None:
+        """When the commits of a service's folder were made that `commit` has and `after` has not, at most 1,000, newest
+        first. after: None means that there was nothing before: the newest one alone. None where the repository does not
+        have both."""
 
     async def build(self, service: str, commit: str) -> Release:
         """Snapshots the source at `commit`, runs the build once, stores, describes (SBOM) and signs the result.

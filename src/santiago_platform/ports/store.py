@@ -57,10 +57,11 @@ class Snapshot(Protocol):
         environment: str | None = None,
         running: bool | None = None,
         unlogged: bool | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
         """Newest first. running: those that wait for somebody do not. unlogged: finished, and its log entry not
-        completed yet."""
+        completed yet. since: begun at that time, or later."""
 
     def rollout(self, rollout_id: str) -> Rollout | None: ...
 

@@ -28,6 +28,14 @@ class ArtifactsContract:
             await artifacts.resolve(ref)
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
+    async def test_the_commits_between_two_releases_have_their_times(self, artifacts: Artifacts) -> None:
+        new, old = await artifacts.resolve("HEAD"), await artifacts.resolve("HEAD~1")
+        since = await artifacts.committed("web", old, new)
+        assert since is not None
+        assert len(since) == 1
+        assert await artifacts.committed("web", None, new) == since
+        assert await artifacts.committed("web", old, "0" * 40) is None
+
     async def test_a_release_says_what_it_was_built_from(self, artifacts: Artifacts) -> None:
         commit = await artifacts.resolve("HEAD")
         release = await artifacts.build("web", commit)

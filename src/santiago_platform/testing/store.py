@@ -242,6 +242,8 @@ class StoreContract:
         assert await found(tenant="other") == ["op-4"]
         assert await found(running=True) == ["op-4", "op-3", "op-2", "op-1"]
         assert await found(running=False) == ["op-6", "op-5"]
+        assert await found(since=rows[4].created_at) == ["op-6", "op-5"]
+        assert await found(since=rows[2].created_at, running=True, tenant="other") == ["op-4"]
         assert await found(unlogged=True) == ["op-5"]
         assert await found(unlogged=False, service="web", environment="production", tenant="default") == [
             "op-6",

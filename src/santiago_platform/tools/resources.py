@@ -14,6 +14,7 @@ from ..operations.operation_view import OperationView
 from ..operations.read_incidents import IncidentDetail, IncidentsQuery, IncidentsView, list_incidents, show_incident
 from ..operations.read_ship_log import read_log_entry
 from ..operations.report_budget import BudgetReport, report_budget
+from ..operations.report_dora import DoraQuery, DoraReport, report_dora
 from ..ports import Ports
 from .resource import Resource
 from .schema import echo, parse
@@ -38,6 +39,10 @@ async def _entry(ports: Ports, who: Principal, given: Mapping[str, str]) -> Entr
     if not (seq.isascii() and seq.isdecimal() and len(seq) <= 15):
         raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"{echo(seq)} is no number of an entry", "entries count from 1")
     return await read_log_entry(ports, who, int(seq))
+
+
+async def _dora(ports: Ports, who: Principal, _: Mapping[str, str]) -> DoraReport:
+    return await report_dora(ports, who, DoraQuery())
 
 
 async def _budget(ports: Ports, who: Principal, _: Mapping[str, str]) -> BudgetReport:
@@ -120,6 +125,13 @@ RESOURCES = registry(
             uri="santiago://reports/budget",
             description="What asking advisors has cost today: by role, by task, and the last calls.",
             read=_budget,
+        ),
+        Resource(
+            name="dora",
+            title="DORA metrics",
+            uri="santiago://reports/dora",
+            description="Software delivery of the last 30 days, by service and tenant, with targets, bands and trend.",
+            read=_dora,
         ),
     ]
 )

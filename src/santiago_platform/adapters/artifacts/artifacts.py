@@ -33,6 +33,8 @@ from .single_flight import SingleFlight
 
 T = TypeVar("T")
 
+COMMITS_KEPT = 10_000  # answers about what lies between two commits: of more deploys than a report looks at
+
 
 class LocalArtifacts:
     """Implements ports.artifacts.Artifacts.
@@ -48,10 +50,22 @@ class LocalArtifacts:
         self._git = Git(layout.root)
         self._images = ImageStore(layout)
         self._bases = BaseImages(layout.state / "bases", auth_file)
+        self._committed: dict[tuple[str, str | None, str], tuple[datetime, ...]] = {}  # of commits, which never change
         self._builds: SingleFlight[Release] = SingleFlight()
 
     async def resolve(self, git_ref: str) -> str:
         return await self._git.resolve(git_ref)
+
+    async def committed(self, service: str, after: str | None, commit: str) -> tuple[datetime, ...] | None:
+        asked = (service, after, commit)
+        if asked not in self._committed:
+            found = await self._git.committed(f"services/{service}", after, commit)
+            if found is None:
+                return None  # it may be fetched yet
+            while len(self._committed) >= COMMITS_KEPT:
+                self._committed.pop(next(iter(self._committed)))
+            self._committed[asked] = found
+        return self._committed[asked]
 
     async def build(self, service: str, commit: str) -> Release:
         if not is_name(service):

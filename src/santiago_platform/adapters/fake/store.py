@@ -88,6 +88,7 @@ class _Rows:
         environment: str | None = None,
         running: bool | None = None,
         unlogged: bool | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
         found = [
@@ -98,6 +99,7 @@ class _Rows:
             and environment in (None, o.environment)
             and running in (None, o.state is OperationState.RUNNING)
             and unlogged in (None, o.state.finished and not o.logged)
+            and (since is None or o.created_at >= since)
         ]
         return sorted(found, key=lambda o: o.created_at)[::-1][:limit]
 

@@ -71,7 +71,8 @@ class FakeWorkspace:
 class FakeArtifacts:
     """Every git ref is a commit, every commit builds, unless `failing` has its error.
 
-    jobs: of releases built next. based: whether releases have a base image.
+    jobs: of releases built next. based: whether releases have a base image. commits: when the commits that are new
+    with one were made, of those that were resolved.
     """
 
     def __init__(self) -> None:
@@ -79,12 +80,18 @@ class FakeArtifacts:
         self.failing: dict[str, PlatformError] = {}
         self.builds: list[tuple[str, str]] = []
         self.based = False
+        self.commits: dict[str, tuple[datetime, ...]] = {}
         self._releases: dict[str, Release] = {}
 
     async def resolve(self, git_ref: str) -> str:
         if git_ref.startswith("-"):
             raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"{git_ref} is no git ref")
-        return hashlib.sha1(git_ref.encode(), usedforsecurity=False).hexdigest()
+        commit = hashlib.sha1(git_ref.encode(), usedforsecurity=False).hexdigest()
+        self.commits.setdefault(commit, (datetime(2026, 1, 1, tzinfo=UTC),))
+        return commit
+
+    async def committed(self, service: str, after: str | None, commit: str) -> tuple[datetime, ...] | None:
+        return self.commits.get(commit)
 
     async def build(self, service: str, commit: str) -> Release:
         if commit in self.failing:

@@ -46,12 +46,14 @@ class Rows(IncidentRows):
         environment: str | None = None,
         running: bool | None = None,
         unlogged: bool | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> Sequence[Operation]:
         named = {"tenant": tenant, "service": service, "environment": environment}
         given = {name: value for name, value in named.items() if value is not None}
-        newest = sql.newest_operations(tuple(given), running, unlogged)
-        return self._all(Operation, newest, **given, limit=limit)
+        newest = sql.newest_operations(tuple(given), running, unlogged, since is not None)
+        begun = {} if since is None else {"since_us": _microseconds(since)}
+        return self._all(Operation, newest, **given, **begun, limit=limit)
 
     def rollout(self, rollout_id: str) -> Rollout | None:
         return self._one(Rollout, sql.ROLLOUT, id=rollout_id)

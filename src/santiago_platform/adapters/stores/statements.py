@@ -57,12 +57,14 @@ OPERATION = _sql(_documents(operations, "id"))
 
 
 @cache
-def newest_operations(given: tuple[str, ...], running: bool | None, unlogged: bool | None) -> str:
-    """Newest first, at most `limit`. given: columns that are compared; None: either way."""
+def newest_operations(given: tuple[str, ...], running: bool | None, unlogged: bool | None, since: bool = False) -> str:
+    """Newest first, at most `limit`. given: columns that are compared; None: either way. since: from `since_us` on."""
     table = operations.c
     flags: list[tuple[ColumnElement[bool], bool | None]] = [(table.running, running), (table.unlogged, unlogged)]
     # A bare flag is written `= 1` for SQLite, as in its partial indexes.
     wanted = [column if value else ~column for column, value in flags if value is not None]
+    if since:
+        wanted.append(table.created_at_us >= bindparam("since_us"))
     newest = _documents(operations, *given).where(*wanted).order_by(table.created_at_us.desc(), table.number.desc())
     return f"{_sql(newest)} LIMIT :limit"  # by itself, SQLAlchemy adds an offset of a value that it would have to bind
 

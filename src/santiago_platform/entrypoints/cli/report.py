@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
+from rich.markup import escape
 
 from .app import AsJson, console, daemon
 
 report = typer.Typer(help="Reports.", no_args_is_help=True)
+Service = Annotated[str | None, typer.Option("--service", help="One service alone.")]
+Days = Annotated[int, typer.Option("--days", min=1, max=180, help="How long the period is that ends now.")]
+
+_NAMES = {
+    "change_lead_time": "lead time",
+    "deployment_frequency": "deploys a day",
+    "failed_deployment_recovery_time": "recovery",
+    "change_fail_rate": "fail rate",
+    "deployment_rework_rate": "rework rate",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -30,3 +43,68 @@ def budget(as_json: AsJson = False) -> None:
     rows = [[charge["at"][:19], *(charge[key] for key in keys)] for charge in found["last"]]
     if rows:
         console.table(["AT", "TASK", "BY", "MODEL", "USD", "SETTLEMENT"], rows)
+
+
+@report.command("dora")
+def dora(service: Service = None, days: Days = 30, as_json: AsJson = False) -> None:
+    """Show the DORA metrics of each service and tenant: values, targets, bands and trend."""
+    console.as_json = as_json
+    found = daemon().get("/api/reports/dora", {"service": service, "days": str(days)})
+    if as_json:
+        console.answer(found)
+        return
+    where = ", ".join(found["environments"]) or "no environment of kind production"
+    console.say(f"{found['since'][:16]} to {found['until'][:16]}, {escape(where)}")
+    if not found["services"]:
+        console.say("nothing was deployed there")
+    for title, rows in (("service", found["services"]), ("tenant", found["tenants"])):
+        for row in rows:
+            _show(title, row)
+    for failure in found["failures"]:
+        took = failure.get("recovery_seconds")
+        over = f"over after {duration(took)}" if took is not None else "not known to be over"
+        console.say(f"failed: {failure['operation']} {escape(failure['service'])}, {over}: {escape(failure['why'])}")
+    for note in found["notes"]:
+        console.say(f"note: {escape(note)}")
+    console.say(f"bands: {found['band_source']}")
+
+
+def _show(title: str, row: dict[str, Any]) -> None:
+    delivery = row["delivery"]
+    aborted, unnoticed = delivery["canaries_aborted"], delivery["canaries_aborted_unnoticed"]
+    console.say(
+        f"\n[bold]{title} {escape(row['name'])}[/bold]: {delivery['deploys']} deploys reached users, "
+        f"{delivery['failed']} failed, {delivery['stopped_before_users']} were stopped before; "
+        f"{aborted} canaries taken back, {unnoticed} of them unnoticed"
+    )
+    rows = [
+        [
+            _NAMES[m["metric"]],
+            shown(m.get("value"), m["unit"]),
+            shown(m.get("target"), m["unit"]) if m.get("target") is not None else "",
+            m["standing"],
+            m.get("band") or "",
+            shown(m.get("before"), m["unit"]),
+            m["trend"],
+            str(m["samples"]),
+        ]
+        for m in delivery["measures"]
+    ]
+    console.table(["METRIC", "VALUE", "TARGET", "STANDING", "BAND", "BEFORE", "TREND", "SAMPLES"], rows)
+
+
+def shown(value: float | None, unit: str) -> str:
+    """A measure for people: `no data`, a duration, a percentage or a number."""
+    if value is None:
+        return "no data"
+    if unit == "seconds":
+        return duration(value)
+    return f"{value:.1%}" if unit == "ratio" else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that gives at least one of it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"

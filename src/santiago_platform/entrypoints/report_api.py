@@ -1,0 +1,34 @@
+"""Reports as plain JSON: each route is one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..operations.report_dora import DoraQuery, report_dora
+from ..ports import Ports
+from ..tools.schema import parse
+from ..tools.tool import render
+from .http_answer import Handler, json_answer, principal_of
+
+
+class ReportApi:
+    """The routes of reports, for JsonApi."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def handlers(self) -> list[tuple[str, str, Handler]]:
+        return [("GET", "/api/reports/dora", self.dora)]
+
+    async def dora(self, request: Request) -> Response:
+        asked = parse(DoraQuery, _numbered(request, "days"))
+        return json_answer(render(await report_dora(self._ports, principal_of(request), asked)))
+
+
+def _numbered(request: Request, *numbers: str) -> dict[str, Any]:
+    """The query's parameters, with those as numbers that are."""
+    given = dict(request.query_params)
+    return {name: int(v) if name in numbers and v.isdecimal() and len(v) < 10 else v for name, v in given.items()}
