@@ -186,6 +186,15 @@ def anchor_ship_log(layout: Layout) -> None:
     install_anchor(layout.root, layout.ship_log / "head.json")
 
 
+def export_dashboards(layout: Layout, into: Path, prometheus_url: str | None) -> list[Path]:
+    """Writes the dashboards for Grafana. prometheus_url: None means the workspace's own, or where one usually is."""
+    from .adapters.grafana.provisioning import export_dashboards as export  # the SDK takes a while to import
+
+    addresses = known_ports(layout)
+    port = addresses.prometheus if addresses else 9090
+    return export(into, prometheus_url or f"http://127.0.0.1:{port}")
+
+
 def ship_log_key(layout: Layout) -> bytes | None:
     """The public key that signs the log's head here; None on a machine that only has the log."""
     path = layout.keys / "ship-log.pub"
@@ -209,6 +218,7 @@ __all__ = [
     "anchors",
     "back_up",
     "examine",
+    "export_dashboards",
     "fetch",
     "init_workspace",
     "keep_advisor_keys",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from ...domain.errors import ErrorCode, PlatformError
-from . import audit, backup, flag, gates, incident, jobs, life, mail, policy, report, secret, service, session
+from . import audit, backup, dashboards, flag, gates, incident, jobs, life, mail, policy, report, secret, service, session
 from .app import app, console
 
-for module in (life, service, jobs, gates, flag, secret, mail, incident, report, backup, policy, session, audit):
+for module in (life, service, jobs, gates, flag, secret, mail, incident, report, dashboards, backup, policy, session, audit):
     module.register(app)
 
 
