@@ -40,6 +40,8 @@ from .adapters.local.watchdog import MemoryWatchdog
 from .adapters.not_kept import NoErrorBudget
 from .adapters.notifiers.apprise import AppriseNotifier
 from .adapters.policies.cedar import CedarPolicy, read_policies
+from .adapters.reports.files import FileReports
+from .adapters.reports.markdown import to_markdown
 from .adapters.secrets.file import FileSecrets
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
@@ -168,6 +170,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 policy=CedarPolicy(layout.root),
                 identity_provider=OAuthIdentityProvider(layout.root, workspace.last_good_settings, clock),
                 notifier=AppriseNotifier(layout.root),
+                reports=FileReports(layout.root, layout.ship_log / "reports"),
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),
@@ -205,6 +208,7 @@ __all__ = [
     "CONTAINERS",
     "Addresses",
     "BackedUp",
+    "FileReports",
     "FileWorkspace",
     "Finding",
     "Initialised",
@@ -228,6 +232,7 @@ __all__ = [
     "restore",
     "ship_log_key",
     "systemd_unit",
+    "to_markdown",
     "verify_directory",
     "wire",
 ]

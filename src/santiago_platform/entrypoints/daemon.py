@@ -36,6 +36,7 @@ from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.schedule import ScheduleReconciler
 from ..reconcilers.scrape import ScrapeReconciler
 from ..reconcilers.watch import WatchReconciler
+from ..reconcilers.weekly_report import WeeklyReportReconciler
 from .http import LOOPBACK_HOSTS, build_app
 from .listener import check_listen, listen_tcp, listen_unix, serve
 from .metrics import ServerMetrics
@@ -79,6 +80,7 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(PostmortemReconciler(ports).run(), name="post-mortems"),
                 asyncio.create_task(AnnouncementReconciler(ports).run(), name="announcements"),
                 asyncio.create_task(DeliveryReconciler(ports).run(), name="deliveries"),
+                asyncio.create_task(WeeklyReportReconciler(ports).run(), name="weekly report"),
             ]
             try:
                 await serve(app, listeners, started=lambda: log.info("ready on 127.0.0.1:%d", wired.addresses.server))

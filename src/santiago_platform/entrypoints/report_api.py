@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..operations.report_dora import DoraQuery, report_dora
+from ..operations.report_weekly import WeeklyQuery, report_weekly
 from ..ports import Ports
 from ..tools.schema import parse
 from ..tools.tool import render
@@ -21,11 +22,15 @@ class ReportApi:
         self._ports = ports
 
     def handlers(self) -> list[tuple[str, str, Handler]]:
-        return [("GET", "/api/reports/dora", self.dora)]
+        return [("GET", "/api/reports/dora", self.dora), ("GET", "/api/reports/weekly", self.weekly)]
 
     async def dora(self, request: Request) -> Response:
         asked = parse(DoraQuery, _numbered(request, "days"))
         return json_answer(render(await report_dora(self._ports, principal_of(request), asked)))
+
+    async def weekly(self, request: Request) -> Response:
+        asked = parse(WeeklyQuery, dict(request.query_params))
+        return json_answer(render(await report_weekly(self._ports, principal_of(request), asked)))
 
 
 def _numbered(request: Request, *numbers: str) -> dict[str, Any]:

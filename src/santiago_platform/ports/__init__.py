@@ -24,6 +24,7 @@ from .policy import Policy
 from .postmortems import Postmortems
 from .probe import Probe
 from .registry import Registry
+from .reports import Reports
 from .secrets import Secrets
 from .ship_log import ShipLog
 from .store import Store
@@ -64,6 +65,7 @@ class Ports:
     policy: Policy
     identity_provider: IdentityProvider
     notifier: Notifier
+    reports: Reports
 
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "Postmortems",
     "Probe",
     "Registry",
+    "Reports",
     "Secrets",
     "ShipLog",
     "Store",

@@ -40,6 +40,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/incidents/{id}"): {},
     ("POST", "/api/incidents/{id}"): {"action": "acknowledge"},
     ("GET", "/api/reports/dora"): {},
+    ("GET", "/api/reports/weekly"): {},
     ("GET", "/api/deliveries"): {},
     ("POST", "/api/deliveries"): {},
     ("PUT", "/api/secrets/{environment}/{name}"): {},

@@ -18,6 +18,7 @@ from .observability import FakeLogs, FakeMetrics
 from .postmortems import FakePostmortems
 from .probe import FakeProbe
 from .registry import FakeRegistry
+from .reports import FakeReports
 from .secrets import FakeSecrets
 from .ship_log import FakeShipLog
 from .store import FakeStore
@@ -52,6 +53,7 @@ class FakePlatform:
     identity_provider: FakeIdentityProvider = field(default_factory=FakeIdentityProvider)
     policy: Policy = field(default_factory=CedarPolicy)  # the default rules, as they are in use
     notifier: FakeNotifier = field(default_factory=FakeNotifier)
+    reports: FakeReports = field(default_factory=FakeReports)
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -87,4 +89,5 @@ class FakePlatform:
             policy=self.policy,
             identity_provider=self.identity_provider,
             notifier=self.notifier,
+            reports=self.reports,
         )

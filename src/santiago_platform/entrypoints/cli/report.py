@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from ...bootstrap import FileReports, to_markdown
+from ...domain.report import Report, duration, shown
 from .app import AsJson, console, daemon
 
 report = typer.Typer(help="Reports.", no_args_is_help=True)
@@ -93,18 +97,25 @@ def _show(title: str, row: dict[str, Any]) -> None:
     console.table(["METRIC", "VALUE", "TARGET", "STANDING", "BAND", "BEFORE", "TREND", "SAMPLES"], rows)
 
 
-def shown(value: float | None, unit: str) -> str:
-    """A measure for people: `no data`, a duration, a percentage or a number."""
-    if value is None:
-        return "no data"
-    if unit == "seconds":
-        return duration(value)
-    return f"{value:.1%}" if unit == "ratio" else f"{value:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """In the largest unit that gives at least one of it."""
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"
+@report.command("weekly")
+def weekly(
+    week: Annotated[str | None, typer.Option("--week", help="As 2026-W07; else the last one that has ended.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it there, with charts, in place of showing it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the weekly report, or write it as Markdown and HTML with charts."""
+    console.as_json = as_json
+    found = daemon().get("/api/reports/weekly", {"week": week})
+    if out is not None:
+        into = out.resolve()
+        files = asyncio.run(FileReports(into.parent, into.parent).keep(into.name, Report.model_validate(found)))
+        found = {"files": [str(into.parent / file) for file in files]}
+    if as_json:
+        console.answer(found)
+    elif out is not None:
+        for file in found["files"]:
+            console.say(escape(file))
+    else:
+        typer.echo(to_markdown(Report.model_validate(found), ()), nl=False)

@@ -1,0 +1,126 @@
+"""The weekly report and its loop over the in-memory platform."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.budget import Charge
+from santiago_platform.domain.environment import Environment, Settings, Tenant
+from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.gate import Budget, Incident
+from santiago_platform.domain.identity import PLATFORM, Principal, Role
+from santiago_platform.domain.proposal import Task
+from santiago_platform.domain.report import Report, Section, last_ended_week
+from santiago_platform.operations.change import note
+from santiago_platform.operations.report_weekly import WeeklyQuery, report_weekly
+from santiago_platform.reconcilers.weekly_report import WeeklyReportReconciler
+
+ROOT = Principal(name="root", role=Role.OWNER)
+SETTINGS = Settings(environments={"production": Environment()}, tenants={"bank": Tenant(services=("till",))})
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform(workspace=FakeWorkspace(("web", "till"), SETTINGS))
+
+
+async def made(platform: FakePlatform, principal: Principal = ROOT) -> dict[str, Section]:
+    report = await report_weekly(platform.ports, principal, WeeklyQuery())
+    return {section.title: section for section in report.sections}
+
+
+async def spend(platform: FakePlatform, usd: str, tenant: str) -> None:
+    at = last_ended_week(platform.clock.now()).since + timedelta(days=2, hours=3)
+    charge = Charge(
+        id=f"ch-{tenant}",
+        at=at,
+        day=at.date(),
+        task=Task.SUMMARY,
+        principal="ann",
+        role=Role.QA,
+        tenant=tenant,
+        advisor="one",
+        model="m",
+        reserved_usd=Decimal(usd),
+        amount_usd=Decimal(usd),
+    )
+    await platform.store.write(lambda tx: tx.save_charge(charge))
+
+
+async def test_every_section_is_there_and_says_what_it_lacks(platform: FakePlatform) -> None:
+    sections = await made(platform)
+    assert list(sections) == ["Delivery", "Service levels", "Incidents", "AI budget", "Cost"]
+    assert sections["Cost"].missing
+
+
+async def test_a_source_that_keeps_nothing_makes_its_section_missing_and_no_other_one(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unsupported(service: str, environment: str) -> None:
+        raise PlatformError(ErrorCode.UNSUPPORTED, "not kept here")
+
+    monkeypatch.setattr(platform.incidents, "open", unsupported)
+    monkeypatch.setattr(platform.error_budget, "state", unsupported)
+    sections = await made(platform)
+    assert "not kept here" in sections["Incidents"].missing
+    assert "not kept here" in sections["Service levels"].missing
+    assert not sections["AI budget"].missing
+
+
+async def test_what_advisors_cost_is_told_by_day_to_the_owner_and_a_tenants_own_to_the_tenant(
+    platform: FakePlatform,
+) -> None:
+    await spend(platform, "1.25", "default")
+    await spend(platform, "2", "bank")
+    whole = (await made(platform))["AI budget"]
+    assert "$3.2500" in whole.words[0]
+    assert len(whole.tables[0].rows) == 7
+    assert whole.charts[0].limit is not None
+    own = (await made(platform, Principal(name="eve", role=Role.DEVELOPER, tenant="bank")))["AI budget"]
+    assert "$2.0000" in own.words[0]
+    assert own.charts[0].limit is None
+
+
+async def test_budgets_and_incidents_are_of_services_that_the_reader_may_see(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def state(service: str, environment: str) -> Budget | None:
+        return Budget(remaining_ratio=-0.5, met=False) if service == "till" else None
+
+    async def opened(service: str, environment: str) -> list[Incident]:
+        title = f"{service} is slow"
+        return [Incident(id=f"inc-{service}", title=title, page=True, opened_at=platform.clock.now())]
+
+    monkeypatch.setattr(platform.error_budget, "state", state)
+    monkeypatch.setattr(platform.incidents, "open", opened)
+    whole = await made(platform)
+    assert whole["Service levels"].tables[0].rows == (("till", "production", "not met", "-50.0%"),)
+    assert [row[0] for row in whole["Incidents"].tables[0].rows] == ["inc-till", "inc-web"]
+    own = await made(platform, Principal(name="ann", role=Role.DEVELOPER))
+    assert own["Service levels"].missing == "no service has an SLO"
+    assert [row[0] for row in own["Incidents"].tables[0].rows] == ["inc-web"]
+
+
+async def test_the_report_of_the_last_ended_week_is_made_once_and_again_where_it_is_missing(
+    platform: FakePlatform,
+) -> None:
+    await note(platform.ports, PLATFORM, "platform.start", "here", {})
+    loop = WeeklyReportReconciler(platform.ports)
+    await loop.pass_over()
+    assert platform.reports.kept == {}  # the platform is younger than that week
+    platform.clock.advance(8 * 86400)
+    await loop.pass_over()
+    (name,) = platform.reports.kept
+    assert name == last_ended_week(platform.clock.now()).name
+    first: Report = platform.reports.kept[name]
+    platform.clock.advance(60)
+    await loop.pass_over()
+    assert platform.reports.kept[name] is first
+    platform.reports.kept.clear()
+    await WeeklyReportReconciler(platform.ports).pass_over()
+    assert list(platform.reports.kept) == [name]
