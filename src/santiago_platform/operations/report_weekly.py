@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from ..domain.dora import Delivery
 from ..domain.environment import EnvironmentKind, Settings
-from ..domain.errors import PlatformError
+from ..domain.errors import ErrorCode, PlatformError
 from ..domain.gate import Incident
 from ..domain.identity import Principal
 from ..domain.report import (
@@ -43,10 +43,16 @@ class WeeklyQuery(Value):
 
 
 async def report_weekly(ports: Ports, principal: Principal, query: WeeklyQuery) -> Report:
-    """Of what the principal may see. Raises PlatformError: INVALID_ARGUMENT (week), PERMISSION_DENIED."""
+    """Of what the principal may see. Raises PlatformError: INVALID_ARGUMENT (no such week, or not ended yet),
+    PERMISSION_DENIED."""
     settings = ports.workspace.last_good_settings()
     authorise(ports, principal, "read_operation", settings)
-    of = week(query.week) if query.week else last_ended_week(ports.clock.now())
+    last = last_ended_week(ports.clock.now())
+    of = week(query.week) if query.week else last
+    if of.until > last.until:
+        raise PlatformError(
+            ErrorCode.INVALID_ARGUMENT, f"{of.name} has not ended", f"the last one that has is {last.name}"
+        )
     made = [await _section(title, make, ports, principal, settings, of) for title, make in _SECTIONS.items()]
     period = f"{of.name}, {of.days[0]} to {of.days[-1]}"
     return Report(title="Platform report", period=period, made_at=ports.clock.now(), sections=tuple(made))

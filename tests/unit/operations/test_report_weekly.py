@@ -58,6 +58,14 @@ async def test_every_section_is_there_and_says_what_it_lacks(platform: FakePlatf
     assert sections["Cost"].missing
 
 
+async def test_a_week_that_has_not_ended_has_no_report(platform: FakePlatform) -> None:
+    last = last_ended_week(platform.clock.now())
+    running = last_ended_week(platform.clock.now() + timedelta(days=7))
+    with pytest.raises(PlatformError) as caught:
+        await report_weekly(platform.ports, ROOT, WeeklyQuery(week=running.name))
+    assert last.name in caught.value.hint
+
+
 async def test_a_source_that_keeps_nothing_makes_its_section_missing_and_no_other_one(
     platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

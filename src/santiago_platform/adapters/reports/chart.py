@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ...domain.report import Chart, ChartKind
 
 DRAW_SECONDS = 120
+WIDTH, HEIGHT, WIDEST_BAR = 640, 260, 80  # pixels, of which the PNG has twice as many
 WITHOUT = "Charts are left out: they need `pip install 'santiago-platform[charts]'`."
 _LIBRARY = "vl_convert"
 # Told apart by those who see colours differently, too (Okabe and Ito).
@@ -67,13 +68,17 @@ def specification(chart: Chart) -> dict[str, Any]:
         scale = {"domain": names, "range": (_COLOURS * (len(names) // len(_COLOURS) + 1))[: len(names)]}
         encoding["color"] = {"field": "series", "type": "nominal", "title": None, "scale": scale}
         encoding["order"] = {"field": "place", "type": "quantitative"}
-    bars = {"mark": {"type": "bar", "color": _COLOURS[0]}, "encoding": encoding}
+    else:
+        overspent = {"test": "datum.y < 0", "value": _COLOURS[1]}
+        encoding["color"] = {"condition": overspent, "value": _COLOURS[0]}
+    size = min(WIDEST_BAR, 0.8 * WIDTH / len({point.x for point in chart.points}))
+    bars = {"mark": {"type": "bar", "size": size}, "encoding": encoding}
     values = [{"x": p.x, "y": p.y, "series": p.series, "place": names.index(p.series)} for p in chart.points]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "title": {"text": chart.title, "anchor": "start", "offset": 12},
-        "width": 640,
-        "height": 260,
+        "width": WIDTH,
+        "height": HEIGHT,
         "background": "white",
         "padding": 12,
         "data": {"values": values},
@@ -96,7 +101,7 @@ def _axis(chart: Chart) -> dict[str, Any]:
 def _angle(chart: Chart) -> int:
     """Names that do not fit beside each other are turned."""
     names = {point.x for point in chart.points}
-    return 0 if sum(map(len, names)) * 8 < 640 else -40
+    return 0 if sum(map(len, names)) * 8 < WIDTH else -40
 
 
 def _limit(chart: Chart) -> list[dict[str, Any]]:
@@ -109,7 +114,7 @@ def _limit(chart: Chart) -> list[dict[str, Any]]:
     words = {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "color": "#a00", "fontSize": 12}
     return [
         {"data": data, "mark": line, "encoding": {"y": y}},
-        {"data": data, "mark": words, "encoding": {"y": y, "x": {"value": 640}, "text": {"field": "what"}}},
+        {"data": data, "mark": words, "encoding": {"y": y, "x": {"value": WIDTH}, "text": {"field": "what"}}},
     ]
 
 
