@@ -70,6 +70,7 @@ async def test_resources_templates_and_prompts_are_listed_and_read(platform: Fak
         assert await read(connected, "santiago://schemas/santiago") == {"type": "object"}
         assert (await read(connected, "santiago://log/1"))["action"] == "message_role.send"
         assert (await read(connected, "santiago://reports/budget"))["spent_usd"] == "0"
+        assert (await read(connected, "santiago://reports/dora"))["days"] == 30
         [prompt] = (await connected.list_prompts()).prompts
         words = (await connected.get_prompt(prompt.name)).messages[0].content.text
         assert "platform engineer" in words
