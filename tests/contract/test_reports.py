@@ -25,7 +25,7 @@ class TestFileReports(ReportsContract):
         return FileReports(tmp_path, tmp_path / "reports")
 
     async def test_its_folder_has_the_text_the_page_and_the_charts(self, reports: FileReports, tmp_path: Path) -> None:
-        kept = await reports.keep(NAME, report())
+        kept = await reports.keep(report())
         names = ["deploys.png", "deploys.svg", "report.html", "report.md"]
         assert kept == [f"reports/{NAME}/{name}" for name in names]
         assert sorted(path.name for path in (tmp_path / "reports" / NAME).iterdir()) == names
@@ -44,12 +44,23 @@ class TestFileReports(ReportsContract):
         self, reports: FileReports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(files, "can_draw", lambda: False)
-        kept = await reports.keep(NAME, report())
+        kept = await reports.keep(report())
         assert [Path(file).name for file in kept] == ["report.html", "report.md"]
         assert all("santiago-platform[charts]" in (tmp_path / f).read_text().replace("\\", "") for f in kept)
 
     async def test_a_folder_that_cannot_be_written_is_said(self, tmp_path: Path) -> None:
         (tmp_path / "reports").write_text("a file")
         with pytest.raises(PlatformError) as caught:
-            await FileReports(tmp_path, tmp_path / "reports").keep(NAME, report(sections=()))
+            await FileReports(tmp_path, tmp_path / "reports").keep(report(sections=()))
         assert caught.value.code is ErrorCode.FAILED_PRECONDITION
+
+    async def test_a_folder_that_holds_something_else_is_left_as_it_is(
+        self, reports: FileReports, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "reports" / NAME / "mine.txt"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        with pytest.raises(PlatformError) as caught:
+            await reports.keep(report())
+        assert caught.value.code is ErrorCode.FAILED_PRECONDITION
+        assert mine.read_text() == "mine"

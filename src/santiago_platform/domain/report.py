@@ -89,6 +89,9 @@ class Section(Value):
 
 
 class Report(Value):
+    """name: of its folder."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")]
     title: str
     period: str
     made_at: datetime

@@ -55,7 +55,7 @@ async def report_weekly(ports: Ports, principal: Principal, query: WeeklyQuery) 
         )
     made = [await _section(title, make, ports, principal, settings, of) for title, make in _SECTIONS.items()]
     period = f"{of.name}, {of.days[0]} to {of.days[-1]}"
-    return Report(title="Platform report", period=period, made_at=ports.clock.now(), sections=tuple(made))
+    return Report(name=of.name, title="Platform report", period=period, made_at=ports.clock.now(), sections=tuple(made))
 
 
 async def _section(

@@ -12,9 +12,10 @@ class Reports(Protocol):
     async def exists(self, name: str) -> bool:
         """Whether a whole report of that name is kept."""
 
-    async def keep(self, name: str, report: Report) -> Sequence[str]:
-        """Writes it over one that was there, all of it or nothing. Returns its files, relative to the workspace.
+    async def keep(self, report: Report) -> Sequence[str]:
+        """Writes it over the one of its name, all of it or nothing. Returns its files, relative to the workspace.
 
-        name: of its folder, as a week's. Charts are left out, and the report says so, where nothing here draws them.
-        May take some seconds. Raises PlatformError: RESOURCE_EXHAUSTED, FAILED_PRECONDITION where it cannot be written.
+        Charts are left out, and the report says so, where nothing here draws them.
+        May take some seconds. Raises PlatformError: RESOURCE_EXHAUSTED, FAILED_PRECONDITION where it cannot be written,
+        or where something else is in its place.
         """

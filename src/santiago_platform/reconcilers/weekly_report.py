@@ -42,5 +42,5 @@ class WeeklyReportReconciler:
         tenant = self._ports.workspace.last_good_settings().tenant
         reader = READER.model_copy(update={"tenant": tenant})
         report = await report_weekly(self._ports, reader, WeeklyQuery(week=week.name))
-        files = await self._ports.reports.keep(week.name, report)
+        files = await self._ports.reports.keep(report)
         log.info("the report of %s: %s", week.name, files[0])

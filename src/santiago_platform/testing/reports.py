@@ -30,7 +30,9 @@ def report(title: str = "Platform report", **fields: object) -> Report:
         Section(title="Cost", missing="nobody knows <it>"),
     )
     made_at = datetime(2026, 2, 16, 1, 2, tzinfo=UTC)
-    return Report.model_validate({"title": title, "period": NAME, "made_at": made_at, "sections": sections, **fields})
+    return Report.model_validate(
+        {"name": NAME, "title": title, "period": NAME, "made_at": made_at, "sections": sections, **fields}
+    )
 
 
 class ReportsContract:
@@ -38,12 +40,12 @@ class ReportsContract:
 
     async def test_a_report_exists_once_it_is_kept_and_no_other_one_does(self, reports: Reports) -> None:
         assert not await reports.exists(NAME)
-        files = await reports.keep(NAME, report())
+        files = await reports.keep(report())
         assert any(file.endswith(f"{NAME}/report.md") for file in files)
         assert await reports.exists(NAME)
         assert not await reports.exists("2026-W08")
 
     async def test_a_report_can_be_kept_again(self, reports: Reports) -> None:
         for title in ("one", "two"):
-            await reports.keep(NAME, report(title))
+            await reports.keep(report(title))
         assert await reports.exists(NAME)

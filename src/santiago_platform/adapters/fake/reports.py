@@ -14,6 +14,6 @@ class FakeReports:
     async def exists(self, name: str) -> bool:
         return name in self.kept
 
-    async def keep(self, name: str, report: Report) -> Sequence[str]:
-        self.kept[name] = report
-        return [f"{name}/report.md"]
+    async def keep(self, report: Report) -> Sequence[str]:
+        self.kept[report.name] = report
+        return [f"{report.name}/report.md"]

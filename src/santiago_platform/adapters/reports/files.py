@@ -27,17 +27,24 @@ class FileReports:
     async def exists(self, name: str) -> bool:
         return (self._folder / name / MAIN).is_file()
 
-    async def keep(self, name: str, report: Report) -> Sequence[str]:
+    async def keep(self, report: Report) -> Sequence[str]:
+        folder = self._folder / report.name
         try:
+            if folder.exists() and any(folder.iterdir()) and not (folder / MAIN).is_file():
+                raise PlatformError(
+                    ErrorCode.FAILED_PRECONDITION,
+                    f"{folder} holds something else than a report",
+                    "name another folder, or move that away",
+                )
             files = await _files(report)
-            await asyncio.to_thread(_replace, self._folder / name, files)
+            await asyncio.to_thread(_replace, folder, files)
         except (OSError, TimeoutError) as exc:
             raise PlatformError(
                 ErrorCode.FAILED_PRECONDITION,
-                f"the report {name} cannot be kept: {exc}",
+                f"the report {report.name} cannot be kept: {exc}",
                 "look at the folder's owner, and at the space on its disk",
             ) from exc
-        return [str((self._folder / name / file).relative_to(self._root)) for file in sorted(files)]
+        return [str((folder / file).relative_to(self._root)) for file in sorted(files)]
 
 
 async def _files(report: Report) -> dict[str, bytes]:

@@ -101,7 +101,7 @@ def _show(title: str, row: dict[str, Any]) -> None:
 def weekly(
     week: Annotated[str | None, typer.Option("--week", help="As 2026-W07; else the last one that has ended.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write it there, with charts, in place of showing it.")
+        Path | None, typer.Option("--out", help="Write it with charts, to a folder of its own here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,8 +110,8 @@ def weekly(
     found = daemon().get("/api/reports/weekly", {"week": week})
     if out is not None:
         into = out.resolve()
-        files = asyncio.run(FileReports(into.parent, into.parent).keep(into.name, Report.model_validate(found)))
-        found = {"files": [str(into.parent / file) for file in files]}
+        files = asyncio.run(FileReports(into, into).keep(Report.model_validate(found)))
+        found = {"files": [str(into / file) for file in files]}
     if as_json:
         console.answer(found)
     elif out is not None:

@@ -87,7 +87,7 @@ def test_the_weekly_report_is_shown_or_written_with_its_charts(
     assert daemon.asked == [("/api/reports/weekly", {"week": NAME})]
     files = santiago("report", "weekly", "--out", "here", "--json").json["files"]
     names = ("deploys.png", "deploys.svg", "report.html", "report.md")
-    assert files == [str(tmp_path / "here" / name) for name in names]
+    assert files == [str(tmp_path / "here" / NAME / name) for name in names]
     assert all(Path(file).is_file() for file in files)
 
 
