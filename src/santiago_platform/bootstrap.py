@@ -12,6 +12,7 @@ from .adapters.advisors.keys import Keys
 from .adapters.artifacts.artifacts import LocalArtifacts
 from .adapters.artifacts.build import end_builds
 from .adapters.artifacts.registry import OciRegistry
+from .adapters.error_budget import RecordedErrorBudget
 from .adapters.evidence.files import EvidenceFiles
 from .adapters.identity.oauth import OAuthIdentityProvider
 from .adapters.layout import Layout
@@ -37,7 +38,6 @@ from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
 from .adapters.local.watchdog import MemoryWatchdog
-from .adapters.not_kept import NoErrorBudget
 from .adapters.notifiers.apprise import AppriseNotifier
 from .adapters.policies.cedar import CedarPolicy, read_policies
 from .adapters.reports.files import FileReports
@@ -156,7 +156,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 evidence=EvidenceFiles(layout.evidence),
                 incidents=StoredIncidents(store),
                 postmortems=FilePostmortems(layout.root),
-                error_budget=NoErrorBudget(layout.root),
+                error_budget=RecordedErrorBudget(workspace, metrics, clock),
                 approvals=StoredApprovals(store),
                 webhook=HttpWebhook(layout.root),
                 flags=flags,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from santiago_platform.adapters.error_budget import RecordedErrorBudget
+from santiago_platform.adapters.fake.clock import ManualClock
 from santiago_platform.adapters.fake.gates import FakeApprovals, FakeErrorBudget, FakeIncidents
-from santiago_platform.adapters.not_kept import NoErrorBudget
+from santiago_platform.adapters.fake.observability import FakeMetrics
 from santiago_platform.adapters.stores.approvals import StoredApprovals
 from santiago_platform.adapters.stores.incidents import StoredIncidents
 from santiago_platform.adapters.stores.sqlite import SqliteStore
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.gate import Budget
 from santiago_platform.domain.incident import IncidentState
 from santiago_platform.domain.rules import Severity
@@ -23,7 +26,13 @@ from santiago_platform.testing.rows import incident
 SLO = """\
 apiVersion: openslo/v1
 kind: SLO
-spec: {objectives: [{target: 0.9}, {targetPercent: 99.5}]}
+metadata: {name: availability}
+spec:
+  service: web
+  indicatorRef: availability
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.9}, {targetPercent: 99.5}]
 """
 
 
@@ -67,10 +76,11 @@ class TestFakeErrorBudget(ErrorBudgetContract):
         return write
 
 
-class TestNoErrorBudget(ErrorBudgetContract):
+class TestRecordedErrorBudget(ErrorBudgetContract):
     @pytest.fixture
-    def error_budget(self, tmp_path: Path) -> NoErrorBudget:
-        return NoErrorBudget(tmp_path)
+    def error_budget(self, tmp_path: Path) -> RecordedErrorBudget:
+        (tmp_path / "santiago.yaml").write_text("version: 1\nenvironments: {production: {}}\n")
+        return RecordedErrorBudget(FileWorkspace(tmp_path), FakeMetrics(), ManualClock())
 
     @pytest.fixture
     def write_slo(self, tmp_path: Path) -> Callable[[str], None]:

@@ -107,6 +107,6 @@ def _unquoted(text: str) -> str:
 
 def _spelled(pattern: str) -> list[str]:
     """Texts that a simple pattern may match."""
-    first = re.sub(r"[()^$]", "", pattern).split("|")[0]
+    first = re.sub(r"[()^$]", "", re.sub(r"\([^()]*\)\?", "", pattern)).split("|")[0]
     spelled = re.sub(r"\[([^\]^])[^\]]*\][+*]?|\\d[+*]?|\.[+*]?", lambda found: found[1] or "0", first)
     return [spelled.replace("\\", ""), first, "0", "x", ""]

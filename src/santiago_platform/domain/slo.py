@@ -11,6 +11,7 @@ from .rules import Severity
 from .value import Value
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+PLATFORM = "santiago"  # as service and environment: the platform itself
 
 
 class Method(StrEnum):
@@ -113,6 +114,11 @@ class Slo(Value):
     def budget_ratio(self) -> float:
         """The share that may be bad. Rounded, so that 99.9% leaves 0.001."""
         return round(1 - self.target, 12)
+
+    @property
+    def kept_seconds(self) -> int:
+        """How long its samples must be kept: two windows, so that a window can be compared with the one before."""
+        return 2 * self.period_seconds
 
     @property
     def labels(self) -> dict[str, str]:

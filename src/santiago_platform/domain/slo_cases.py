@@ -157,7 +157,7 @@ def _written(slo: Slo) -> _Feed | None:
     if isinstance(indicator, Events):
         return _of_events(indicator)
     read = promql.selector(indicator.expression)
-    labels = read and read.example()
+    labels = read.example() if read is not None else None
     if read is None or labels is None:
         return None
     name = _named(read, labels)
@@ -171,8 +171,10 @@ def _written(slo: Slo) -> _Feed | None:
 
 def _of_events(events: Events) -> _Feed | None:
     total, part = (promql.selector(promql.summed(text)) for text in (events.total, events.good or events.bad))
-    whole, share = (found and found.example() for found in (total, part))
-    if total is None or part is None or whole is None or share is None:
+    if total is None or part is None:
+        return None
+    whole, share = total.example(), part.example()
+    if whole is None or share is None:
         return None
     one: Part = "fine" if events.good else "failing"
     other: Part = "failing" if events.good else "fine"

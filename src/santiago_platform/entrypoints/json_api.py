@@ -29,7 +29,6 @@ from ..operations.read_incidents import IncidentsQuery, list_incidents, show_inc
 from ..operations.read_ship_log import verify_ship_log
 from ..operations.read_versions import VersionsQuery, read_versions
 from ..operations.release_service import ReleaseRequest, release_service
-from ..operations.report_budget import report_budget
 from ..operations.secrets import RemoveRequest, SecretView, list_secrets, remove_secret, set_secret
 from ..operations.sessions import SessionRequest, end_session, list_sessions, open_session, renew_session
 from ..operations.tenancy import of_all_tenants
@@ -91,7 +90,6 @@ class JsonApi:
             ("DELETE", "/api/tokens/{id}", self.revoke),
             ("GET", "/api/log/verify", self.verify),
             ("GET", OAUTH_PATH, self.oauth_metadata),
-            ("GET", "/api/reports/budget", self.budget),
             ("GET", "/api/incidents", self.incidents),
             ("GET", "/api/incidents/{id}", self.incident),
             ("POST", "/api/incidents/{id}", self.manage_incident),
@@ -235,9 +233,6 @@ class JsonApi:
             },
             headers={"cache-control": "public, max-age=300"},
         )
-
-    async def budget(self, request: Request) -> Response:
-        return json_answer(render(await report_budget(self._ports, principal_of(request))))
 
     async def incidents(self, request: Request) -> Response:
         given: dict[str, Any] = dict(request.query_params)

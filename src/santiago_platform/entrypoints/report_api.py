@@ -7,7 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..operations.report_budget import report_budget
 from ..operations.report_dora import DoraQuery, report_dora
+from ..operations.report_slo import report_slo
 from ..operations.report_weekly import WeeklyQuery, report_weekly
 from ..ports import Ports
 from ..tools.schema import parse
@@ -22,7 +24,18 @@ class ReportApi:
         self._ports = ports
 
     def handlers(self) -> list[tuple[str, str, Handler]]:
-        return [("GET", "/api/reports/dora", self.dora), ("GET", "/api/reports/weekly", self.weekly)]
+        return [
+            ("GET", "/api/reports/slo", self.slo),
+            ("GET", "/api/reports/budget", self.budget),
+            ("GET", "/api/reports/dora", self.dora),
+            ("GET", "/api/reports/weekly", self.weekly),
+        ]
+
+    async def slo(self, request: Request) -> Response:
+        return json_answer(render(await report_slo(self._ports, principal_of(request))))
+
+    async def budget(self, request: Request) -> Response:
+        return json_answer(render(await report_budget(self._ports, principal_of(request))))
 
     async def dora(self, request: Request) -> Response:
         asked = parse(DoraQuery, _numbered(request, "days"))

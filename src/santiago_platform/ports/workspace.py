@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..domain.environment import Settings
+from ..domain.slo import Slo
 from ..domain.workload import Template
 
 
@@ -37,6 +38,11 @@ class Workspace(Protocol):
 
     def score(self, service: str) -> str:
         """The text of services/NAME/score.yaml in the working tree. Raises NOT_FOUND."""
+
+    def slos(self, service: str, text: str | None = None) -> tuple[Slo, ...]:
+        """The objectives in services/NAME/slo.yaml, or in `text` in its place; each once for every environment in which
+        it holds. Of domain.slo.PLATFORM: the platform's own, in slo.yaml. Empty where there is no such file.
+        """
 
     def role_card(self) -> str:
         """Who an advisor is and how it answers: the file that santiago.yaml names, else what ships."""

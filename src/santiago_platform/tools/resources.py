@@ -15,6 +15,7 @@ from ..operations.read_incidents import IncidentDetail, IncidentsQuery, Incident
 from ..operations.read_ship_log import read_log_entry
 from ..operations.report_budget import BudgetReport, report_budget
 from ..operations.report_dora import DoraQuery, DoraReport, report_dora
+from ..operations.report_slo import SloReport, report_slo
 from ..ports import Ports
 from .resource import Resource
 from .schema import echo, parse
@@ -55,6 +56,10 @@ async def _incidents(ports: Ports, who: Principal, _: Mapping[str, str]) -> Inci
 
 async def _incident(ports: Ports, who: Principal, given: Mapping[str, str]) -> IncidentDetail:
     return await show_incident(ports, who, given["id"])
+
+
+async def _slo(ports: Ports, who: Principal, _: Mapping[str, str]) -> SloReport:
+    return await report_slo(ports, who)
 
 
 def registry(resources: Iterable[Resource]) -> dict[str, Resource]:
@@ -132,6 +137,13 @@ RESOURCES = registry(
             uri="santiago://reports/dora",
             description="Software delivery of the last 30 days, by service and tenant, with targets, bands and trend.",
             read=_dora,
+        ),
+        Resource(
+            name="slo",
+            title="SLOs and error budgets",
+            uri="santiago://reports/slo",
+            description="Each SLO and SLA: met or not, budget left, burn rates, when it would be spent, history.",
+            read=_slo,
         ),
     ]
 )

@@ -41,6 +41,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/incidents/{id}"): {"action": "acknowledge"},
     ("GET", "/api/reports/dora"): {},
     ("GET", "/api/reports/weekly"): {},
+    ("GET", "/api/reports/slo"): {},
     ("GET", "/api/deliveries"): {},
     ("POST", "/api/deliveries"): {},
     ("PUT", "/api/secrets/{environment}/{name}"): {},

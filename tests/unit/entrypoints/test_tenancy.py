@@ -113,6 +113,7 @@ def calls(place: Place, service: str, release: str, session: str, token: str) ->
         ("POST", "/api/incidents/{id}"): (f"/api/incidents/{incident}", {"action": "resolve"}),
         ("GET", "/api/reports/dora"): (f"/api/reports/dora?service={service}", None),
         ("GET", "/api/reports/weekly"): ("/api/reports/weekly", None),
+        ("GET", "/api/reports/slo"): ("/api/reports/slo", None),
         ("GET", "/api/deliveries"): ("/api/deliveries", None),
         ("POST", "/api/deliveries"): ("/api/deliveries", None),
         ("PUT", "/api/secrets/{environment}/{name}"): (f"/api/secrets/production/key?service={service}", {}),

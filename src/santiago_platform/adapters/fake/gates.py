@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from ...domain.error_budget import BudgetState
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.evidence import EvidenceKind
 from ...domain.gate import Approval, Budget, Incident, Reply
@@ -62,14 +63,18 @@ class FakeIncidents:
 
 class FakeErrorBudget:
     """Implements ports.error_budget.ErrorBudget. all: by service and environment; an error there is raised. targets:
-    by service."""
+    by service. reported: the states by service."""
 
     def __init__(self) -> None:
+        self.reported: dict[str, tuple[BudgetState, ...]] = {}
         self.all: dict[tuple[str, str], Budget | PlatformError] = {}
         self.targets: dict[str, float] = {}
 
     async def target(self, service: str) -> float | None:
         return self.targets.get(service)
+
+    async def states(self, service: str, *, history: bool = False) -> tuple[BudgetState, ...]:
+        return self.reported.get(service, ())
 
     async def state(self, service: str, environment: str) -> Budget | None:
         found = self.all.get((service, environment))

@@ -8,6 +8,7 @@ from ...domain.environment import Environment, Settings
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.job import Job
 from ...domain.release import Release
+from ...domain.slo import Slo
 from ...domain.workload import HttpGet, Port, Probe, Template
 
 
@@ -19,6 +20,7 @@ class FakeWorkspace:
         self.names = list(services)
         self.current = settings or Settings(environments={"production": Environment(), "staging": Environment()})
         self.invalid = False
+        self.objectives: dict[str, tuple[Slo, ...]] = {}
         self.ports: tuple[Port, ...] = (Port(name="http", target=8080),)
 
     @property
@@ -40,6 +42,9 @@ class FakeWorkspace:
         if service not in self.names:
             raise PlatformError(ErrorCode.NOT_FOUND, f"there is no service {service}")
         return service
+
+    def slos(self, service: str, text: str | None = None) -> tuple[Slo, ...]:
+        return self.objectives.get(service, ())
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
         known = self.current.environments.get(environment)

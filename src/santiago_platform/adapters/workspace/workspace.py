@@ -12,10 +12,12 @@ from ...domain.environment import Settings
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.gates.promotion import PromotionGate
 from ...domain.secret import Secret, SecretRef
+from ...domain.slo import PLATFORM, Slo
 from ...domain.workload import Template
 from .schemas import SCHEMAS, schema_text
 from .score import is_name, read_score
 from .score_template import resolve
+from .slo import read_slos
 from .text_file import read_within
 from .yaml_document import NAME_RULE, nearest, parse, validate
 
@@ -96,6 +98,15 @@ class FileWorkspace:
                 f"{score_path(service)} makes one; there are: {known}",
             )
         return text
+
+    def slos(self, service: str, text: str | None = None) -> tuple[Slo, ...]:
+        path, environments = slo_path(service), tuple(self.last_good_settings().environments)
+        if service == PLATFORM:
+            environments = (PLATFORM,)
+        elif not is_name(service):
+            return ()
+        text = text if text is not None else self._read(path)
+        return () if text is None else read_slos(text, path, service=service, environments=environments)
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
         workload, document = read_score(score, where)
@@ -186,6 +197,11 @@ def _settings(text: str) -> Settings:
 
 def score_path(service: str) -> str:
     return f"services/{service}/score.yaml"
+
+
+def slo_path(service: str) -> str:
+    """The platform's own objectives lie at the root."""
+    return "slo.yaml" if service == PLATFORM else f"services/{service}/slo.yaml"
 
 
 def build_path(service: str) -> str:

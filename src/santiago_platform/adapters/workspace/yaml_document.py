@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ NAME_RULE = "a name has 1 to 40 of a-z, 0-9 and '-', begins with a letter and do
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+N = TypeVar("N")
 
 _NAME_PATTERN = TypeAdapter(Name).json_schema()["pattern"]
 _TAG = "tag:yaml.org,2002:"
@@ -56,11 +57,23 @@ class Document:
 
 def parse(text: str, where: str) -> Document:
     """Raises PlatformError(INVALID_ARGUMENT), beginning `WHERE:LINE: `, for what is not YAML, too big, or ambiguous."""
+    loader, node = _composed(text, where, lambda loader: loader.get_single_node())
+    return _document(where, loader, node)
+
+
+def parse_all(text: str, where: str) -> list[Document]:
+    """Of each document of a stream (`---`) that is not empty. Raises as `parse`; the limits are of them together."""
+    loader, nodes = _composed(text, where, _all_nodes)
+    documents = [_document(where, loader, node) for node in nodes]
+    return [document for document in documents if document.value not in ({}, None)]
+
+
+def _composed(text: str, where: str, compose: Callable[[_Loader], N]) -> tuple[_Loader, N]:
     if len(text.encode(errors="surrogatepass")) > LIMIT_BYTES:
         raise _error(where, 1, f"larger than {LIMIT_BYTES // 1024} KiB", "split it, or move data out of it")
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
+        return loader, compose(loader)
     except _Unbounded as exc:
         raise _error(where, exc.line, str(exc), "write it flatter") from exc
     except yaml.reader.ReaderError as exc:
@@ -72,6 +85,18 @@ def parse(text: str, where: str) -> Document:
         raise _error(
             where, mark.line + 1 if mark else 1, f"is not valid YAML: {problem}", "check indentation and quotes"
         ) from exc
+
+
+def _all_nodes(loader: _Loader) -> list[yaml.Node]:
+    nodes: list[yaml.Node] = []
+    while loader.check_node():
+        node = loader.get_node()
+        if node is not None:
+            nodes.append(node)
+    return nodes
+
+
+def _document(where: str, loader: _Loader, node: yaml.Node | None) -> Document:
     if node is None:
         return Document(where, {})
     reader = _Reader(where, loader)

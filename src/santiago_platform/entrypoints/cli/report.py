@@ -119,3 +119,21 @@ def weekly(
             console.say(escape(file))
     else:
         typer.echo(to_markdown(Report.model_validate(found), ()), nl=False)
+
+@report.command("slo")
+def slo(as_json: AsJson = False) -> None:
+    """Show every SLO and SLA: whether it is met, and how much error budget is left."""
+    console.as_json = as_json
+    found = daemon().get("/api/reports/slo")
+    if as_json:
+        console.answer(found)
+        return
+    rows = [[view["service"], view["environment"], view["slo"], view["summary"]] for view in found["slos"]]
+    if rows:
+        console.table(["SERVICE", "ENVIRONMENT", "SLO", "STATE"], rows)
+    for line in found.get("breached", ()):
+        console.say(f"SLA breached: {line}")
+    for name in found.get("without", ()):
+        console.say(f"{name} has no SLO: write services/{name}/slo.yaml")
+    for line in found.get("problems", ()):
+        console.say(f"problem: {line}")
