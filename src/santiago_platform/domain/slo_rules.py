@@ -24,20 +24,12 @@ _GAP = "5m"  # how long a series may be away and still go on where it was
 
 
 def rule_groups(slo: Slo) -> tuple[RuleGroup, ...]:
-    """Everything that measures it and tells of it: deterministic, named after it, and evaluated in this order.
-
-    What sums minutes is in one group with what records them, so that both are at the same moments.
-    """
+    """Everything that measures it and tells of it: deterministic, and in one group, evaluated each minute, so that what
+    sums minutes is at the same moments as what records them."""
+    measured = (*_event_rules(slo), *_slice_rules(slo), *_calendar_rules(slo))
+    told = (*_burn_rules(slo), *_budget_rules(slo), *_alert_rules(slo))
     name = f"slo:{slo.service}:{slo.environment}:{slo.name}"
-    events, sums = _event_rules(slo), (*_burn_rules(slo), *_budget_rules(slo), *_alert_rules(slo))
-    marks = _calendar_rules(slo)
-    if slo.method is Method.OCCURRENCES:
-        return (RuleGroup(name=name, interval_seconds=MINUTE, rules=(*events, *marks, *sums)),)
-    return (
-        RuleGroup(name=f"{name}:events", interval_seconds=MINUTE, rules=events),
-        RuleGroup(name=f"{name}:slices", interval_seconds=slo.slice_seconds, rules=(*_slice_rules(slo), *marks)),
-        RuleGroup(name=name, interval_seconds=MINUTE, rules=sums),
-    )
+    return (RuleGroup(name=name, interval_seconds=MINUTE, rules=(*measured, *told)),)
 
 
 def increments(expression: str) -> str:
@@ -73,13 +65,15 @@ def _event_rules(slo: Slo) -> tuple[Rule, ...]:
 
 
 def _slice_rules(slo: Slo) -> tuple[Rule, ...]:
-    """One sample a slice. A slice without traffic is good: nobody was failed in it."""
+    """One sample a slice, at its end. A slice without traffic is good: nobody was failed in it."""
+    if slo.method is Method.OCCURRENCES:
+        return ()
     bad, total = (_sum(_of(slo, of), slo.slice_seconds) for of in (BAD, TOTAL))
-    share = f"({bad} / ({total} > 0) or {total} * 0)"
+    share, minutes = f"({bad} / ({total} > 0) or {total} * 0)", slo.slice_seconds // MINUTE
     if slo.method is Method.TIMESLICES:
         share = f"({share} > bool {_number(1 - slo.slice_target)})"
     return (
-        _record(slo, BAD_SLICES, share),
+        _record(slo, BAD_SLICES, f"{share} and on () (floor(vector(time()) / {MINUTE}) % {minutes} == 0)"),
         _record(slo, TOTAL_SLICES, f"{_of(slo, BAD_SLICES)} * 0 + 1"),
     )
 
