@@ -76,6 +76,7 @@ class LocalPlatform:
         report: Callable[[str], None],
         ingress: Ingress | None = None,
         flags: FlagSettings | None = None,
+        metrics_seconds: int = 0,
     ) -> Ports:
         """Starts what does not run; instances that ran before come back. Running processes are left alone.
 
@@ -89,7 +90,7 @@ class LocalPlatform:
         with locked(layout.state):
             self._forget_former_boot()
             self._note_boot()
-            return self._up(addresses, daemon, report, ingress or Ingress(), flags or FlagSettings())
+            return self._up(addresses, daemon, report, ingress or Ingress(), flags or FlagSettings(), metrics_seconds)
 
     def _up(
         self,
@@ -98,6 +99,7 @@ class LocalPlatform:
         report: Callable[[str], None],
         ingress: Ingress,
         flags: FlagSettings,
+        metrics_seconds: int,
     ) -> Ports:
         layout = self._layout
         self._make_runtime()
@@ -119,7 +121,7 @@ class LocalPlatform:
         report("starting s6, two Envoys, Prometheus, Alertmanager and the daemon")
         for directory in (layout.scan, layout.units, layout.logs):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for unit in self._units(ports, daemon, environment):
+        for unit in self._units(ports, daemon, environment, metrics_seconds):
             self.supervisor.replace(unit)
         if has_flags(layout):
             self.supervisor.replace(flag_unit(layout, ports.flags, flags.origins))
@@ -154,14 +156,17 @@ class LocalPlatform:
                 )
             time.sleep(0.05)
 
-    def _units(self, ports: Ports, daemon: tuple[str, ...], environment: dict[str, str]) -> list[Unit]:
+    def _units(
+        self, ports: Ports, daemon: tuple[str, ...], environment: dict[str, str], metrics_seconds: int
+    ) -> list[Unit]:
         layout = self._layout
+        prometheus = keep("prometheus", layout.binaries).path
         plain = self._plain_environment()
         return [
             Unit(DAEMON, daemon, layout.root, environment, stop_grace_seconds=10, back_off_seconds=1),
             Unit(
                 "prometheus",
-                prometheus_command(layout, keep("prometheus", layout.binaries).path, port=ports.prometheus),
+                prometheus_command(layout, prometheus, port=ports.prometheus, kept_seconds=metrics_seconds),
                 layout.prometheus,
                 plain,
             ),

@@ -20,6 +20,7 @@ from ...ports.metrics import ScrapeTarget
 from ..layout import Layout
 
 QUERY_SECONDS = 5.0
+KEPT_SECONDS = 60 * 86400  # two windows of 30 days
 EXPOSES_SECONDS = 1.0
 ANSWER_BYTES = 16 * 1024 * 1024
 WINDOW = "15s"  # of the named signals; Envoys are scraped every 2 s
@@ -120,14 +121,14 @@ class PrometheusConfig:
         }
 
 
-def prometheus_command(layout: Layout, binary: Path, *, port: int) -> tuple[str, ...]:
-    """The argv of Prometheus; `PrometheusConfig.write` comes before."""
+def prometheus_command(layout: Layout, binary: Path, *, port: int, kept_seconds: int = KEPT_SECONDS) -> tuple[str, ...]:
+    """The argv of Prometheus; `PrometheusConfig.write` comes before. kept_seconds: of samples; never under 60 days."""
     return (
         str(binary),
         f"--config.file={layout.prometheus / 'prometheus.yml'}",
         f"--storage.tsdb.path={layout.prometheus / 'data'}",
-        "--storage.tsdb.retention.time=15d",
-        "--storage.tsdb.retention.size=1GB",
+        f"--storage.tsdb.retention.time={max(kept_seconds, KEPT_SECONDS)}s",
+        "--storage.tsdb.retention.size=4GB",
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-lifecycle",
         "--web.cors.origin=http://127.0.0.1",  # by default every web page may read it

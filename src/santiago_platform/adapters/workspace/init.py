@@ -72,6 +72,103 @@ containers:
         cpu: 500m
 """
 
+_SLO = """\
+# What hello aims for, as OpenSLO v1. The ingress counts: no instrumentation is needed. docs/guides/slos.md says more.
+apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: availability
+  displayName: Answers without 5xx
+  labels:
+    environment: production
+spec:
+  service: hello
+  indicatorRef: availability
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.99}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: latency
+  displayName: Answers within 250 ms
+  labels:
+    environment: production
+spec:
+  service: hello
+  indicatorRef: latency-250ms
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.95}]
+"""
+
+_PLATFORM_SLO = """\
+# What the platform itself aims for, from its own /metrics.
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: availability, displayName: The server answers}
+spec:
+  service: santiago
+  indicator:
+    spec:
+      thresholdMetric: {metricSource: {type: Prometheus, spec: {query: 'up{job="daemon"}'}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{op: gte, value: 1, target: 0.99}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: latency, displayName: Tool calls within 500 ms}
+spec:
+  service: santiago
+  indicator:
+    spec:
+      ratioMetric:
+        counter: true
+        good: {metricSource: {type: Prometheus, spec: {query: 'santiago_tool_call_seconds_bucket{le="0.5"}'}}}
+        total: {metricSource: {type: Prometheus, spec: {query: santiago_tool_call_seconds_count}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.95}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: throughput, displayName: No call is turned away for want of capacity}
+spec:
+  service: santiago
+  indicator:
+    spec:
+      ratioMetric:
+        counter: true
+        bad:
+          metricSource:
+            type: Prometheus
+            spec: {query: 'santiago_tool_calls_total{outcome="resource_exhausted"}'}
+        total: {metricSource: {type: Prometheus, spec: {query: santiago_tool_calls_total}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.99}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: errors, displayName: Tool calls that the platform does not fail}
+spec:
+  service: santiago
+  indicator:
+    spec:
+      ratioMetric:
+        counter: true
+        bad:
+          metricSource:
+            type: Prometheus
+            spec: {query: 'santiago_tool_calls_total{outcome=~"internal|unavailable|deadline_exceeded|data_corrupt"}'}
+        total: {metricSource: {type: Prometheus, spec: {query: santiago_tool_calls_total}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.99}]
+"""
+
 _BUILD = """\
 # How a release is built from a commit. Without a command the committed files are the release.
 # command: ["make", "dist"]
@@ -177,6 +274,8 @@ FILES = {
     "santiago.yaml": _SANTIAGO,
     "services/hello/score.yaml": _SCORE,
     "services/hello/build.yaml": _BUILD,
+    "services/hello/slo.yaml": _SLO,
+    "slo.yaml": _PLATFORM_SLO,
     "services/hello/server.py": _SERVER,
     "docs/architecture/README.md": _ARCHITECTURE,
     "ships-logs/platform/.gitkeep": "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -107,6 +108,14 @@ class FileWorkspace:
             return ()
         text = text if text is not None else self._read(path)
         return () if text is None else read_slos(text, path, service=service, environments=environments)
+
+    def metrics_seconds(self) -> int:
+        """How long metrics must be kept for every objective. A file that cannot be read asks for nothing."""
+        longest = 0
+        for service in (*self.services(), PLATFORM):
+            with suppress(PlatformError):
+                longest = max([longest, *(slo.kept_seconds for slo in self.slos(service))])
+        return longest
 
     def template(self, score: str, *, release: str, environment: str, where: str) -> Template:
         workload, document = read_score(score, where)

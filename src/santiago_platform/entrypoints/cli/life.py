@@ -72,14 +72,17 @@ def up(
     if print_unit:
         _print_unit(layout)
         return
-    settings = FileWorkspace(layout.root).settings()
+    files = FileWorkspace(layout.root)
+    settings = files.settings()
     if missing():
         fetch(console.progress)
     platform = LocalPlatform(layout)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's way to say Ctrl-C
     argv = (sys.executable, "-m", "santiago_platform.entrypoints.daemon", str(layout.root))
     try:
-        addresses = platform.up(settings.addresses, argv, console.progress, settings.ingress, settings.flags)
+        addresses = platform.up(
+            settings.addresses, argv, console.progress, settings.ingress, settings.flags, files.metrics_seconds()
+        )
         for variable in keep_advisor_keys(layout, settings):
             console.progress(f"the key in {variable} is kept for the advisors")
         platform.wait_ready(Daemon(layout).ready)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from santiago_platform.adapters.local.promtool import check_rules
+from santiago_platform.adapters.workspace.init import FILES
 from santiago_platform.adapters.workspace.slo import read_slos
+from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.errors import ErrorCode, PlatformError
-from santiago_platform.domain.slo import DAY, Events, Method, Ratio, Slo, Threshold
+from santiago_platform.domain.slo import DAY, PLATFORM, Events, Method, Ratio, Slo, Threshold
 from santiago_platform.domain.slo_cases import rule_tests
 from santiago_platform.domain.slo_rules import rule_groups
 
@@ -187,3 +190,25 @@ def test_what_is_not_openslo_is_refused_with_its_line(text: str, said: str) -> N
         read(text)
     assert refused.value.code is ErrorCode.INVALID_ARGUMENT
     assert refused.value.message.startswith(WHERE)
+
+
+async def test_the_files_that_init_writes_compile(tmp_path: Path) -> None:
+    for path in ("santiago.yaml", "slo.yaml", "services/hello/slo.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(FILES[path])
+    workspace = FileWorkspace(tmp_path)
+    own = workspace.slos(PLATFORM)
+    assert [slo.name for slo in own] == ["availability", "latency", "throughput", "errors"]
+    assert {slo.environment for slo in own} == {PLATFORM}
+    for slo in (*own, *workspace.slos("hello")):
+        await check_rules(rule_groups(slo), rule_tests(slo))
+    assert workspace.slos("nobody") == ()
+
+
+def test_metrics_are_kept_for_two_of_the_longest_window_whatever_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "santiago.yaml").write_text("version: 1\nenvironments: {production: {}}\n")
+    for name, text in {"web": SHORT.replace("28d", "90d"), "broken": "kind: ["}.items():
+        (tmp_path / "services" / name).mkdir(parents=True)
+        (tmp_path / "services" / name / "score.yaml").write_text("")
+        (tmp_path / "services" / name / "slo.yaml").write_text(text)
+    assert FileWorkspace(tmp_path).metrics_seconds() == 180 * DAY
