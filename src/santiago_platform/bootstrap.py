@@ -34,6 +34,7 @@ from .adapters.local.port_registry import PortRegistry
 from .adapters.local.probe import LocalProbe
 from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
 from .adapters.local.restore import Restored, restore
+from .adapters.local.rules import PrometheusRules
 from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
@@ -121,6 +122,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             addresses.prometheus,
         )
         stack.push_async_callback(metrics.close)
+        rules = PrometheusRules(layout.prometheus / "rules", addresses.prometheus)
+        stack.push_async_callback(rules.close)
         visitor = IngressVisitor(addresses.ingress)
         stack.push_async_callback(visitor.close)
         yield Wired(
@@ -149,6 +152,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 probe=LocalProbe(layout, addresses.ingress, addresses.flags),
                 metrics=metrics,
                 logs=FileLogs(layout, secrets.hide),
+                rules=rules,
                 clock=clock,
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),

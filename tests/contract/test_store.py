@@ -20,11 +20,12 @@ from santiago_platform.domain.phase import Phase
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.rows import next_of, operation, rollout
 from santiago_platform.testing.store import StoreContract
+from santiago_platform.testing.store_alert import AlertRowsContract
 from santiago_platform.testing.store_incidents import IncidentRowsContract
 from santiago_platform.testing.store_mail import MailRowsContract
 
 
-class TestFakeStore(StoreContract, MailRowsContract, IncidentRowsContract):
+class TestFakeStore(StoreContract, MailRowsContract, IncidentRowsContract, AlertRowsContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[FakeStore]:
         store = FakeStore()
@@ -32,7 +33,7 @@ class TestFakeStore(StoreContract, MailRowsContract, IncidentRowsContract):
         await store.close()
 
 
-class TestSqliteStore(StoreContract, MailRowsContract, IncidentRowsContract):
+class TestSqliteStore(StoreContract, MailRowsContract, IncidentRowsContract, AlertRowsContract):
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "state" / "platform.db"

@@ -38,6 +38,7 @@ EXAMPLES = {
         "roll back hello in production"
     ),
     Task.SCALING_PLAN: "scale web in production to 5",
+    Task.ALERT_RULE: "page me on errors of hello in production above 5% for 2 minutes",
     Task.FLAG_CHANGE: "turn new-checkout off in production; give new-checkout to 10%",
 }
 
@@ -248,6 +249,48 @@ def _flag(read: _Words) -> dict[str, Any]:
     return _draft(change, f"{change['action']} of the flag {flag}")
 
 
+_SIGNALS = {
+    "error": "errors",
+    "latency": "latency",
+    "slow": "latency",
+    "traffic": "traffic",
+    "saturation": "saturation",
+}
+_BELOW = ("below", "under", "less than", "fewer than")
+_NUMBER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*(%|percent|milliseconds|ms|seconds|minutes|hours|[smh])?(?![\w.%])")
+_SECONDS = {"milliseconds": 0.001, "ms": 0.001, "minutes": 60.0, "m": 60.0, "hours": 3600.0, "h": 3600.0}
+
+
+def _alert(read: _Words) -> dict[str, Any]:
+    service = read.one("services", "service")
+    environment = read.one("environments", "environment")
+    signals = list(dict.fromkeys(s for word in read.lower for mark, s in _SIGNALS.items() if word.startswith(mark)))
+    if len(signals) != 1:
+        raise PlanError("of which signal: errors, latency, traffic or saturation?", read.understood)
+    signal = read.understood["signal"] = signals[0]
+    before, _, after = read.text.lower().partition(" for ")
+    thresholds, held = _NUMBER.findall(before), _NUMBER.findall(after)
+    if len(thresholds) != 1:
+        raise PlanError("above or below which one number?", read.understood)
+    number, unit = thresholds[0]
+    percent = unit in ("%", "percent")
+    if percent != (signal == "errors"):
+        raise PlanError(
+            f"{signal} {'in percent' if signal == 'errors' else 'in seconds, or a count'}?", read.understood
+        )
+    scale = 0.01 if percent else _SECONDS.get(unit, 1.0)
+    spec: dict[str, Any] = {"signal": signal, "threshold": round(float(number) * scale, 9)}
+    if read.has(*_BELOW):
+        spec["comparison"] = "<"
+    if held:
+        spec["for_seconds"] = float(held[0][0]) * _SECONDS.get(held[0][1], 1.0)
+    if read.has("page", "pages", "wake"):
+        spec["severity"] = "page"
+    name = f"{signal.capitalize()}{'Below' if 'comparison' in spec else 'Above'}{number.replace('.', '_')}"
+    request = {"name": name, "service": service, "environment": environment, "spec": spec}
+    return _draft(request, f"an alert of the {signal} of {service} in {environment}")
+
+
 def _draft(request: Mapping[str, Any], rationale: str) -> dict[str, Any]:
     return {"request": dict(request), "rationale": f"Read word for word: {rationale}.", "confidence": 1.0}
 
@@ -256,4 +299,5 @@ _READERS: Mapping[Task, Callable[[_Words], dict[str, Any]]] = {
     Task.DEPLOYMENT_PLAN: _deployment,
     Task.SCALING_PLAN: _scaling,
     Task.FLAG_CHANGE: _flag,
+    Task.ALERT_RULE: _alert,
 }

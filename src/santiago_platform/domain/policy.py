@@ -34,6 +34,8 @@ CHANGE_ACTIONS = WAY_BACK_ACTIONS | frozenset(
         "configure_flag.ramp",
         "configure_flag.restore",
         "configure_flag.set",
+        "configure_monitoring",
+        "create_alert",
         "deploy_service",
         "manage_operation.promote",
         "push_release",

@@ -31,6 +31,7 @@ from ..reconcilers.delivery import DeliveryReconciler
 from ..reconcilers.disk import DiskReconciler
 from ..reconcilers.flag import FlagReconciler
 from ..reconcilers.incident import IncidentReconciler
+from ..reconcilers.monitoring import MonitoringReconciler
 from ..reconcilers.postmortem import PostmortemReconciler
 from ..reconcilers.rollout import RolloutReconciler
 from ..reconcilers.schedule import ScheduleReconciler
@@ -75,6 +76,7 @@ async def run(layout: Layout) -> None:
                 asyncio.create_task(DiskReconciler(ports).run(), name="disk"),
                 asyncio.create_task(WatchReconciler(ports).run(), name="watch"),
                 asyncio.create_task(FlagReconciler(ports).run(), name="flags"),
+                asyncio.create_task(MonitoringReconciler(ports).run(), name="monitoring"),
                 asyncio.create_task(ChangeRequestReconciler(ports).run(), name="change requests"),
                 asyncio.create_task(IncidentReconciler(ports).run(), name="incidents"),
                 asyncio.create_task(PostmortemReconciler(ports).run(), name="post-mortems"),

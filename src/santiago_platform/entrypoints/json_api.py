@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..domain.alert import notification
+from ..domain.alert_notification import notification
 from ..domain.errors import ErrorCode, PlatformError, retryable
 from ..domain.identity import Principal
 from ..domain.oauth import SCOPES, OAuth

@@ -19,6 +19,10 @@ from .change import change, note
 from .change_request import Holdable, ask_approvers, end, is_revoked, start_approved, waits_for
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import prepare_flag_change
+from .configure_monitoring import KIND as MONITORING_CHANGE
+from .configure_monitoring import prepare_monitoring
+from .create_alert import KIND as ALERT_CHANGE
+from .create_alert import prepare_alert
 from .deploy_service import prepare_deploy
 from .jobs import RUN, carry_run, prepare_run
 from .scale_resources import prepare_scaling
@@ -34,6 +38,8 @@ HOLDABLE: Mapping[str, Holdable] = {
     "deploy_service": Holdable(prepare_deploy),
     "scale_resources": Holdable(prepare_scaling),
     FLAG_CHANGE: Holdable(prepare_flag_change),
+    ALERT_CHANGE: Holdable(prepare_alert),
+    MONITORING_CHANGE: Holdable(prepare_monitoring),
     TELLING: Holdable(prepare_telling, carry_telling),
     RUN: Holdable(prepare_run, carry_run),
     SET: Holdable(prepare_setting, carry_setting, forget_unwanted),

@@ -19,6 +19,10 @@ from .authority import ALL, authorise, is_shown
 from .change import change
 from .configure_flag import KIND as FLAG_CHANGE
 from .configure_flag import FlagChange, configure_flag
+from .configure_monitoring import KIND as MONITORING_CHANGE
+from .configure_monitoring import undo_monitoring
+from .create_alert import KIND as ALERT_CHANGE
+from .create_alert import undo_alert
 from .decide_change import PlanHash, Word, decide_change
 from .operation_view import OperationView, view
 from .tell_operation import Telling, tell
@@ -26,6 +30,7 @@ from .tenancy import of_all_tenants, require_service
 
 READING = frozenset({"status", "wait", "history"})
 
+_UNDO = {ALERT_CHANGE: undo_alert, MONITORING_CHANGE: undo_monitoring}
 Report = Callable[[float, str], Awaitable[None]]
 
 
@@ -103,8 +108,11 @@ async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -
     if command.action == "rollback" and command.operation is not None:
         found = await ports.store.read(lambda v: v.operation(command.operation or ""))
         if found is not None and found.kind == FLAG_CHANGE:
-            undo = FlagChange(action="rollback", flag=found.request["flag"], operation=found.id, reason=command.reason)
-            return await _answer(ports, (await configure_flag(ports, principal, undo)).id)
+            back = FlagChange(action="rollback", flag=found.request["flag"], operation=found.id, reason=command.reason)
+            return await _answer(ports, (await configure_flag(ports, principal, back)).id)
+        undo = _UNDO.get(found.kind) if found is not None else None
+        if found is not None and undo is not None:
+            return await _answer(ports, await undo(ports, principal, found, command.reason))
     subject = command.operation or f"{command.service}/{command.environment}"
     asked = command.model_dump(mode="json", exclude_defaults=True)
     action = f"manage_operation.{command.action}"

@@ -25,6 +25,7 @@ from .postmortems import Postmortems
 from .probe import Probe
 from .registry import Registry
 from .reports import Reports
+from .rules import Rules
 from .secrets import Secrets
 from .ship_log import ShipLog
 from .store import Store
@@ -49,6 +50,7 @@ class Ports:
     visitor: Visitor
     metrics: Metrics
     logs: Logs
+    rules: Rules
     clock: Clock
     activation: Activation
     disk: Disk
@@ -91,6 +93,7 @@ __all__ = [
     "Probe",
     "Registry",
     "Reports",
+    "Rules",
     "Secrets",
     "ShipLog",
     "Store",

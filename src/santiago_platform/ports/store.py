@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Protocol, TypeVar
 
+from ..domain.alert import Alert
 from ..domain.budget import Charge, Spent
 from ..domain.change_request import ChangeRequest
 from ..domain.delivery import Delivery, DeliveryState
@@ -15,6 +16,7 @@ from ..domain.incident import Incident
 from ..domain.job import JobRun
 from ..domain.live_period import LivePeriod
 from ..domain.mailbox import Mail
+from ..domain.monitoring import Monitoring
 from ..domain.operation import Operation
 from ..domain.phase import Phase
 from ..domain.rollout import Message, Rollout
@@ -149,6 +151,14 @@ class Snapshot(Protocol):
     def unread_mail(self, tenant: str, mailbox: Role) -> int:
         """How many in a mailbox are not acknowledged."""
 
+    def alerts(self) -> Sequence[Alert]:
+        """All of them, by service, environment and name."""
+
+    def monitoring(self, service: str, environment: str) -> Monitoring | None: ...
+
+    def monitorings(self) -> Sequence[Monitoring]:
+        """By service and environment."""
+
     def deliveries(self, *, state: DeliveryState, due: datetime | None = None, limit: int = 50) -> Sequence[Delivery]:
         """Those that are to be tried first come first. due: at that time, or before."""
 
@@ -231,6 +241,13 @@ class Transaction(Snapshot, Protocol):
     def prune_mail(self, before: datetime, *, limit: int) -> int:
         """Removes mail that is older, read or not, at most `limit`; and deliveries that are as old. Returns how many
         mails."""
+
+    def save_alert(self, alert: Alert) -> None: ...
+
+    def remove_alert(self, alert: Alert) -> None:
+        """The one of its service, environment and name. An unknown one is no error."""
+
+    def save_monitoring(self, monitoring: Monitoring) -> None: ...
 
     def add_delivery(self, delivery: Delivery) -> None:
         """Twice the same id is once: the first one stays as it is."""

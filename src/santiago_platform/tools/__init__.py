@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .alert import CREATE_ALERT
 from .change import DEPLOY_SERVICE, MANAGE_OPERATION, SCALE_RESOURCES
 from .communicate import MESSAGE_ROLE, MESSAGE_TEAM
 from .flag import CONFIGURE_FLAG
+from .monitoring import CONFIGURE_MONITORING
 from .read import QUERY_METRICS, READ_ARCHITECTURE, READ_LOGS
 from .tool import Tool
 
@@ -29,6 +31,8 @@ TOOLS = registry(
         DEPLOY_SERVICE,
         SCALE_RESOURCES,
         CONFIGURE_FLAG,
+        CONFIGURE_MONITORING,
+        CREATE_ALERT,
         MANAGE_OPERATION,
         MESSAGE_TEAM,
         MESSAGE_ROLE,

@@ -10,7 +10,7 @@ import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
-from santiago_platform.domain.alert import notification
+from santiago_platform.domain.alert_notification import notification
 from santiago_platform.domain.environment import Environment, Settings, Tenant
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.entrypoints.a2a import CARD_PATH, RPC_PATH

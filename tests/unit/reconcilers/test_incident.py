@@ -17,7 +17,7 @@ from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
 from santiago_platform.adapters.stores.incidents import StoredIncidents
-from santiago_platform.domain.alert import notification
+from santiago_platform.domain.alert_notification import notification
 from santiago_platform.domain.budget import Price
 from santiago_platform.domain.counters import Samples
 from santiago_platform.domain.environment import Environment, Settings

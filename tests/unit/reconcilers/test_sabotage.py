@@ -13,6 +13,7 @@ import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.alert import AlertSpec
 from santiago_platform.domain.canary import Canary, Otherwise, Step, Visitors
 from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.environment import Environment, ServiceSettings, Settings
@@ -25,14 +26,19 @@ from santiago_platform.domain.policy import ATTEST_ACTIONS, CHANGE_ACTIONS, DECI
 from santiago_platform.domain.proof import Verdict
 from santiago_platform.domain.rollout import Desired, Rollout
 from santiago_platform.domain.route import Route
+from santiago_platform.domain.signal import Signal
+from santiago_platform.domain.slo import Events, Slo
 from santiago_platform.domain.strategy import Strategy
 from santiago_platform.operations.configure_flag import Action, FlagChange, configure_flag
+from santiago_platform.operations.configure_monitoring import MonitoringChange, configure_monitoring
+from santiago_platform.operations.create_alert import AlertChange, create_alert
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.evidence import EvidenceRequest, add_evidence
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.ports.evidence import Parsed
 from santiago_platform.reconcilers.flag import FlagReconciler
+from santiago_platform.reconcilers.monitoring import PROOF_SECONDS, MonitoringReconciler
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.reconcilers.watch import WatchReconciler
 
@@ -63,6 +69,7 @@ class World:
         self.rollouts = RolloutReconciler(self.ports)
         self.watches = WatchReconciler(self.ports)
         self.flags = FlagReconciler(self.ports)
+        self.monitoring = MonitoringReconciler(self.ports)
         self.requests = 100
         self.failing: dict[str, float] = {}
 
@@ -284,6 +291,31 @@ def _flag(action: str, **fields: Any) -> Callable[[World], Awaitable[Operation]]
     return lied
 
 
+async def _alert(world: World) -> Operation:
+    await world.live()
+    world.platform.rules.sabotaged = True
+    spec = AlertSpec(signal=Signal.ERRORS, threshold=0.1)
+    await create_alert(world.ports, ANN, AlertChange(name="Errors", spec=spec, **WHERE))
+    return await _loaded(world)
+
+
+async def _monitoring(world: World) -> Operation:
+    await world.live()
+    world.platform.rules.sabotaged = True
+    indicator = Events(total="requests_total", bad='requests_total{code="500"}')
+    slo = Slo(**WHERE, name="availability", indicator=indicator, target=0.99)
+    world.platform.workspace.objectives["web"] = (slo,)
+    await configure_monitoring(world.ports, ANN, MonitoringChange(**WHERE))
+    return await _loaded(world)
+
+
+async def _loaded(world: World) -> Operation:
+    await world.monitoring.pass_over()
+    world.platform.clock.advance(PROOF_SECONDS + 1)
+    await world.monitoring.pass_over()
+    return await world.newest()
+
+
 # Every change, as the ship's log names it, and the operation that a lying writer of it leads to.
 CHANGES: dict[str, Callable[[World], Awaitable[Operation]]] = {
     "deploy_service": _deploy,
@@ -299,6 +331,8 @@ CHANGES: dict[str, Callable[[World], Awaitable[Operation]]] = {
     "configure_flag.restore": _flag("restore"),
     "configure_flag.delete": _flag("delete"),
     "configure_flag.rollback": _flag("rollback"),
+    "create_alert": _alert,
+    "configure_monitoring": _monitoring,
 }
 # What these make is found by its digest, or ends by itself and says how. Nothing may be added.
 UNPROVEN = {"push_release", "release_service", "run_job", "manage_incident.resolve"}  # the last says, and does nothing

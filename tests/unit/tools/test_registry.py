@@ -14,6 +14,7 @@ from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.ship_log import EntryKind
+from santiago_platform.domain.slo import Events, Slo
 from santiago_platform.entrypoints.mcp_server import list_tools
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.reconcilers.rollout import RolloutReconciler
@@ -33,8 +34,11 @@ def _listed() -> dict[str, Any]:
 
 
 async def _live(platform: FakePlatform, *refs: str) -> None:
-    """Deploys `web` to production, one ref after the other."""
+    """Deploys `web`, which has an SLO, to production, one ref after the other."""
     loop = RolloutReconciler(platform.ports)
+    events = Events(total="requests_total", bad='requests_total{code="500"}')
+    slo = Slo(service="web", environment="production", name="availability", indicator=events, target=0.99)
+    platform.workspace.objectives["web"] = (slo,)
     for ref in refs:
         await deploy_service(platform.ports, OWNER, DeployRequest(service="web", environment="production", git_ref=ref))
         for _ in range(400):

@@ -36,7 +36,8 @@ class FakeMetrics:
         return [Series(labels={"job": "fake"}, points=(Point(at=end, value=self.values.get(expression, 1.0)),))]
 
     def expression(self, signal: Signal, service: str, environment: str, version: str | None) -> str:
-        return f"{signal}({service},{environment},{version})"
+        of_version = f',version="{version}"' if version else ""
+        return f'{signal}{{service="{service}",environment="{environment}"{of_version}}}'
 
     async def history(
         self, service: str, environment: str, version: str, *, start: float, end: float, bucket_seconds: float

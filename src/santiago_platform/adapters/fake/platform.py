@@ -19,6 +19,7 @@ from .postmortems import FakePostmortems
 from .probe import FakeProbe
 from .registry import FakeRegistry
 from .reports import FakeReports
+from .rules import FakeRules
 from .secrets import FakeSecrets
 from .ship_log import FakeShipLog
 from .store import FakeStore
@@ -40,6 +41,7 @@ class FakePlatform:
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     logs: FakeLogs = field(default_factory=FakeLogs)
+    rules: FakeRules = field(default_factory=FakeRules)
     disk: FakeDisk = field(default_factory=FakeDisk)
     evidence: FakeEvidence = field(default_factory=FakeEvidence)
     incidents: FakeIncidents = field(default_factory=FakeIncidents)
@@ -73,6 +75,7 @@ class FakePlatform:
             visitor=self.visitor,
             metrics=self.metrics,
             logs=self.logs,
+            rules=self.rules,
             clock=self.clock,
             activation=LoopActivation(),
             disk=self.disk,

@@ -5,6 +5,7 @@ from copy import copy
 from datetime import date, datetime
 from typing import TypeVar
 
+from ...domain.alert import Alert
 from ...domain.budget import Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
 from ...domain.delivery import Delivery, DeliveryState
@@ -17,6 +18,7 @@ from ...domain.incident import Incident
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.mailbox import Mail
+from ...domain.monitoring import Monitoring
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
@@ -71,6 +73,8 @@ class _Rows:
         self._mail: dict[tuple[str, Role], Mail] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._incidents: dict[str, Incident] = {}
+        self._alerts: dict[tuple[str, str, str], Alert] = {}
+        self._monitorings: dict[tuple[str, str], Monitoring] = {}
 
     def copy(self) -> _Rows:
         other = _Rows()
@@ -379,3 +383,21 @@ class _Rows:
 
     def save_incident(self, incident: Incident) -> None:
         self._incidents[incident.id] = incident
+
+    def alerts(self) -> Sequence[Alert]:
+        return [self._alerts[key] for key in sorted(self._alerts)]
+
+    def save_alert(self, alert: Alert) -> None:
+        self._alerts[alert.key] = alert
+
+    def remove_alert(self, alert: Alert) -> None:
+        self._alerts.pop(alert.key, None)
+
+    def monitoring(self, service: str, environment: str) -> Monitoring | None:
+        return self._monitorings.get((service, environment))
+
+    def monitorings(self) -> Sequence[Monitoring]:
+        return [self._monitorings[place] for place in sorted(self._monitorings)]
+
+    def save_monitoring(self, monitoring: Monitoring) -> None:
+        self._monitorings[monitoring.service, monitoring.environment] = monitoring

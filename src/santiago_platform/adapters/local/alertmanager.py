@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
+from ...domain.errors import ErrorCode, PlatformError
 from ..layout import Layout
+from .binaries import find
 
+CHECK_SECONDS = 10.0
 WEBHOOK_PATH = "/hooks/alertmanager"
 
 
@@ -20,6 +24,7 @@ def alertmanager_command(layout: Layout, binary: Path, *, port: int, daemon_port
     webhook_token(layout)
     temporary = directory / "alertmanager.yml.tmp"
     temporary.write_text(yaml.safe_dump(_configuration(layout, daemon_port), sort_keys=False))
+    _check(temporary)
     temporary.replace(directory / "alertmanager.yml")
     return (
         str(binary),
@@ -28,6 +33,19 @@ def alertmanager_command(layout: Layout, binary: Path, *, port: int, daemon_port
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",  # it is alone; by default it would listen on every interface
     )
+
+
+def _check(file: Path) -> None:
+    """By amtool, where it is there. Raises FAILED_PRECONDITION: the former configuration stays."""
+    amtool = find("amtool")
+    if amtool is None:
+        return
+    done = subprocess.run(
+        [amtool.path, "check-config", file], capture_output=True, text=True, timeout=CHECK_SECONDS, check=False
+    )
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[:500]
+        raise PlatformError(ErrorCode.FAILED_PRECONDITION, f"amtool refuses Alertmanager's configuration: {said}", "")
 
 
 def webhook_token(layout: Layout) -> str:
@@ -64,4 +82,12 @@ def _configuration(layout: Layout, daemon_port: int) -> dict[str, object]:
             "repeat_interval": "1h",
         },
         "receivers": [{"name": "platform", "webhook_configs": [webhook]}],
+        # Whoever was woken for a service need not be told of its tickets too.
+        "inhibit_rules": [
+            {
+                "source_matchers": ['severity="page"'],
+                "target_matchers": ['severity=~"ticket|info"'],
+                "equal": ["service", "environment"],
+            }
+        ],
     }

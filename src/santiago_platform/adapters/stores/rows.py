@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
+from ...domain.alert import Alert
 from ...domain.budget import NANO, Charge, Settlement, Spent
 from ...domain.change_request import ChangeRequest
 from ...domain.delivery import Delivery, DeliveryState
@@ -18,6 +19,7 @@ from ...domain.identity import Role, Token
 from ...domain.job import JobRun
 from ...domain.live_period import PERIODS_KEPT, LivePeriod
 from ...domain.mailbox import Mail
+from ...domain.monitoring import Monitoring
 from ...domain.operation import Operation, OperationState
 from ...domain.rollout import Message, Rollout
 from ...domain.session import Session
@@ -344,6 +346,26 @@ class Rows(IncidentRows):
 
     def save_delivery(self, delivery: Delivery) -> None:
         self._execute(sql.SAVE_DELIVERY, **_columns(delivery))
+
+    def alerts(self) -> Sequence[Alert]:
+        return self._all(Alert, sql.ALERTS)
+
+    def save_alert(self, alert: Alert) -> None:
+        key = {"service": alert.service, "environment": alert.environment, "name": alert.name}
+        self._execute(sql.SAVE_ALERT, **key, document=document(alert))
+
+    def remove_alert(self, alert: Alert) -> None:
+        self._execute(sql.REMOVE_ALERT, of=alert.service, where=alert.environment, named=alert.name)
+
+    def monitoring(self, service: str, environment: str) -> Monitoring | None:
+        return self._one(Monitoring, sql.MONITORING, service=service, environment=environment)
+
+    def monitorings(self) -> Sequence[Monitoring]:
+        return self._all(Monitoring, sql.MONITORINGS)
+
+    def save_monitoring(self, monitoring: Monitoring) -> None:
+        place = {"service": monitoring.service, "environment": monitoring.environment}
+        self._execute(sql.SAVE_MONITORING, **place, document=document(monitoring))
 
     def _add_step(self, rollout: Rollout) -> None:
         self._execute(sql.ADD_STEP, rollout_id=rollout.id, epoch=rollout.epoch, document=document(Step.of(rollout)))

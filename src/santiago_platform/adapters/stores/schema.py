@@ -129,6 +129,16 @@ incidents = _table(
     Column("unfinished", Boolean),
 )
 
+alerts = _table(
+    "alert",
+    Column("service", String, primary_key=True),
+    Column("environment", String, primary_key=True),
+    Column("name", String, primary_key=True),
+)
+monitorings = _table(
+    "monitoring", Column("service", String, primary_key=True), Column("environment", String, primary_key=True)
+)
+
 # MIGRATIONS[n] takes a database from version n to n + 1. What was released is never edited: a change is a new one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -223,6 +233,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX incident_of_tenant ON incident (tenant, number)",
         "CREATE INDEX incident_open ON incident (service, environment, number) WHERE open = 1",
         "CREATE INDEX incident_unfinished ON incident (number) WHERE unfinished = 1",
+    ),
+    (
+        """CREATE TABLE alert (
+            service TEXT NOT NULL, environment TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
+            PRIMARY KEY (service, environment, name))""",
+        """CREATE TABLE monitoring (
+            service TEXT NOT NULL, environment TEXT NOT NULL, document TEXT NOT NULL,
+            PRIMARY KEY (service, environment))""",
     ),
 )
 

@@ -11,6 +11,7 @@ from sqlalchemy import ClauseElement, ColumnElement, Select, Table, bindparam, d
 from sqlalchemy.dialects import sqlite
 
 from .schema import (
+    alerts,
     attestations,
     change_requests,
     charges,
@@ -23,6 +24,7 @@ from .schema import (
     journal,
     live_periods,
     mails,
+    monitorings,
     operations,
     rollouts,
     sessions,
@@ -216,3 +218,15 @@ DELIVERIES = f"{_sql(_due.order_by(deliveries.c.next_us, deliveries.c.id))} LIMI
 ADD_DELIVERY = _sql(_insert(deliveries).on_conflict_do_nothing())
 SAVE_DELIVERY = _upsert(deliveries, "id")
 PRUNE_DELIVERIES = _sql(delete(deliveries).where(deliveries.c.at_us < bindparam("before_us")))
+ALERTS = _sql(_documents(alerts).order_by(alerts.c.service, alerts.c.environment, alerts.c.name))
+SAVE_ALERT = _upsert(alerts, "service", "environment", "name")
+REMOVE_ALERT = _sql(
+    delete(alerts).where(
+        alerts.c.service == bindparam("of"),
+        alerts.c.environment == bindparam("where"),
+        alerts.c.name == bindparam("named"),
+    )
+)
+MONITORING = _sql(_documents(monitorings, "service", "environment"))
+MONITORINGS = _sql(_documents(monitorings).order_by(monitorings.c.service, monitorings.c.environment))
+SAVE_MONITORING = _upsert(monitorings, "service", "environment")

@@ -5,10 +5,44 @@ from __future__ import annotations
 import sys
 
 from ...domain.errors import ErrorCode, PlatformError
-from . import audit, backup, dashboards, flag, gates, incident, jobs, life, mail, policy, report, secret, service, session
+from . import (
+    alert,
+    audit,
+    backup,
+    dashboards,
+    flag,
+    gates,
+    incident,
+    jobs,
+    life,
+    mail,
+    monitoring,
+    policy,
+    report,
+    secret,
+    service,
+    session,
+)
 from .app import app, console
 
-for module in (life, service, jobs, gates, flag, secret, mail, incident, report, dashboards, backup, policy, session, audit):
+for module in (
+    life,
+    service,
+    jobs,
+    gates,
+    flag,
+    alert,
+    monitoring,
+    incident,
+    secret,
+    mail,
+    report,
+    dashboards,
+    backup,
+    policy,
+    session,
+    audit,
+):
     module.register(app)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from santiago_platform.domain.alert import ALERTS_AT_MOST, ANNOTATION_CHARACTERS, notification
+from santiago_platform.domain.alert_notification import ALERTS_AT_MOST, ANNOTATION_CHARACTERS, notification
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.rules import Severity
 from santiago_platform.testing.alerts import alert, webhook

@@ -1,0 +1,71 @@
+"""The tool for alerts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from ..domain.alert import AlertName, AlertSpec
+from ..domain.identity import Name, Principal
+from ..domain.value import Value
+from ..operations.context import Scope
+from ..operations.create_alert import AlertChange, create_alert
+from ..operations.manage_operation import Report
+from ..operations.plan_alert import ALERT_FROM_WORDS
+from ..operations.plan_from_words import Words
+from ..operations.plan_operation import only_words, plan_operation
+from ..operations.read_alerts import AlertsAnswer, read_alerts
+from ..ports import Ports
+from .schema import parse
+from .tool import Tool
+
+
+class AlertDocument(AlertSpec):
+    """What to do with which alert; of remove its name and place alone, of list the place at most."""
+
+    name: AlertName | None = None
+    service: Name | None = None
+    environment: Name | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class AlertCall(Value):
+    """spec: an AlertDocument. request: words, in place of it."""
+
+    action: Literal["create", "remove", "list"] = "create"
+    spec: Annotated[dict[str, Any] | None, WithJsonSchema({"type": "object"})] = None
+    dry_run: bool = False
+    request: Words | None = None
+
+
+async def _alert(ports: Ports, who: Principal, call: AlertCall, _: Report | None) -> AlertsAnswer:
+    if call.request is not None:
+        only_words(call)
+        planned = await plan_operation(ports, who, ALERT_FROM_WORDS, call.request, Scope(), dry_run=call.dry_run)
+        return AlertsAnswer(operation=planned)
+    said = parse(AlertDocument, call.spec or {})
+    if call.action == "list":
+        return await read_alerts(ports, who, said.service, said.environment)
+    about = said.model_dump(include=ABOUT, exclude_none=True)
+    spec = said.model_dump(exclude=ABOUT, exclude_unset=True) if call.action == "create" else None
+    change = parse(AlertChange, {**about, "action": call.action, "dry_run": call.dry_run, "spec": spec})
+    return AlertsAnswer(operation=await create_alert(ports, who, change))
+
+
+ABOUT = {"name", "service", "environment", "reason"}
+
+
+CREATE_ALERT = Tool(
+    name="create_alert",
+    title="Create alert",
+    description="Alerts, tried on the last 24 h and tested. spec: expression (PromQL) or signal, threshold",
+    request=AlertCall,
+    answer=AlertsAnswer,
+    answer_names=("operation",),
+    example={
+        "spec": {"name": "Err", "service": "web", "environment": "production", "signal": "errors", "threshold": 0.05}
+    },
+    call=_alert,
+    destructive=True,
+)
