@@ -19,6 +19,7 @@ from .figure import Figure, markdown, shown
 from .hundred_services import hundred_services
 from .life import memory, recovery, start
 from .load_client import ROOT
+from .logs import logs
 from .machine import facts
 from .paced import paced
 from .policy import policy
@@ -34,6 +35,7 @@ BENCHES: dict[str, Bench] = {
     for bench in (
         ship_log,
         policy,
+        logs,
         start,
         throughput,
         paced,

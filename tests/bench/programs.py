@@ -14,6 +14,7 @@ from santiago_platform.adapters.local.binaries import Package, fetch, find, find
 PACKAGES = (
     Package("wrk", {"wrk": "usr/bin/wrk"}, needs_libraries=True),
     Package("haproxy", {"haproxy": "usr/sbin/haproxy"}, needs_libraries=True),
+    Package("ripgrep", {"rg": "usr/bin/rg"}, needs_libraries=True),
     Package("caddy", {"caddy": "usr/bin/caddy"}),
 )
 

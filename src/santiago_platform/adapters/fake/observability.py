@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ...domain.counters import Histogram, Samples
@@ -72,6 +73,7 @@ class FakeLogs:
         self.lines: list[LogLine] = []
 
     async def read(self, filter: LogFilter) -> LogPage:
+        _check(filter)
         end = self._end(filter.before)
         page: list[LogLine] = []
         for position in range(end - 1, -1, -1):
@@ -89,6 +91,18 @@ class FakeLogs:
         return min(int(cursor), len(self.lines))
 
 
+def _check(filter: LogFilter) -> None:
+    try:
+        re.compile(filter.regex or "")
+    except re.error as exc:
+        raise PlatformError(ErrorCode.INVALID_ARGUMENT, "that is no regular expression", "mend it") from exc
+
+
+def _bears(text: str, ids: Sequence[str]) -> bool:
+    words = {word.lower() for word in re.split(r"[^0-9A-Za-z-]", text)}
+    return any(id.lower() in words for id in ids)
+
+
 def _matches(line: LogLine, filter: LogFilter) -> bool:
     return (
         filter.service in (None, line.service)
@@ -99,6 +113,8 @@ def _matches(line: LogLine, filter: LogFilter) -> bool:
         and filter.instance in (None, line.instance)
         and filter.level in (None, line.level)
         and (filter.text or "").lower() in line.text.lower()
+        and (filter.regex is None or re.search(filter.regex, line.text) is not None)
+        and (not filter.ids or _bears(line.text, filter.ids))
         and (filter.since is None or line.at >= filter.since)
         and (filter.until is None or line.at <= filter.until)
     )

@@ -31,6 +31,7 @@ _ACCESS = {
     "bytes": "%BYTES_SENT%",
     "duration_ms": "%DURATION%",
     "request_id": "%REQ(X-REQUEST-ID):64%",
+    "traceparent": "%REQ(TRACEPARENT):64%",
     "instance": "%UPSTREAM_HOST_NAME_WITHOUT_PORT%",
     "protocol": "%PROTOCOL%",
     "flags": "%RESPONSE_FLAGS%",
