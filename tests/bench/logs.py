@@ -6,7 +6,6 @@ import random
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
 from santiago_platform.adapters.layout import Layout
@@ -133,7 +132,7 @@ def _text(rng: random.Random) -> str:
             f'{rng.getrandbits(20)}","status":200,"duration_ms":{rng.random() * 100:.2f},"trace_id":"{trace}"}}',
             f"2026-11-24 12:00:00,123 INFO worker-{rng.randrange(8)}: handled job {rng.getrandbits(30)} for customer "
             f"{rng.getrandbits(20)} in {rng.random() * 100:.2f} ms",
-            f'time=2026-11-24T12:00:00Z level=debug msg="cache miss" key=order:{rng.getrandbits(24):x} trace_id={trace}',
+            f'time=2026-11-24T12:00:00Z level=debug msg="cache miss" key=item:{rng.getrandbits(24):x} trace_id={trace}',
         )
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAMP_BYTES = 25  # @ and 24 hex digits
+NEWEST = "~"  # greater than any stamp
 STAMP = re.compile(rb"@[0-9a-f]{24}")
 LINE_BYTES = 65536  # s6-log cuts there (-l), too
 LARGEST_BLOCK_BYTES = 1 << 20
@@ -80,6 +81,10 @@ class LogFile:
             os.close(descriptor)
         return None
 
+    def rotated_by(self, newest: str) -> bool:
+        """Whether it has no line that is newer: the name of a rotated file says when that was."""
+        return newest == NEWEST or (self.name.startswith("@") and self.name[:STAMP_BYTES] <= newest)
+
     def span(self) -> tuple[str, int]:
         """The stamp of its first line, and its size; empty where there is none."""
         if (descriptor := self.open()) is None:
@@ -94,8 +99,8 @@ class LogFile:
     def block(self, end: int, buffer: bytearray, most: int) -> Block | None:
         """The lines up to `end`, where one ends: as many as `most` bytes hold, at least one.
 
-        buffer: of `most` bytes or more; of a line that is longer, what it holds of its beginning. None where there is nothing more: at the beginning, or in a file that
-        was cut or removed.
+        buffer: of `most` bytes or more; of a line that is longer, what it holds of its beginning. None where there is
+        nothing more: at the beginning, or in a file that is gone.
         """
         if end <= 0 or (descriptor := self.open()) is None:
             return None

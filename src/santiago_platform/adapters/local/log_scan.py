@@ -14,7 +14,7 @@ from .log_search import LineSearch
 FIRST_BLOCK_BYTES = 32 * 1024  # enough for a page of lines
 FIRST_SEARCHED_BYTES = 256 * 1024
 GROWTH = 4
-BLOCKS_AT_ONCE = 8
+BLOCKS_AT_ONCE = 32
 
 _buffers = threading.local()
 
@@ -95,7 +95,7 @@ class UnitScan:
         self._first, self._end = self._file.span()
         if self._first > self._newest:
             self._end = 0
-        elif self._end:
+        elif self._end and not self._file.rotated_by(self._newest):
             self._end = self._file.end_at(self._newest, self._end)
 
     def _take(self, block: Block) -> None:

@@ -1,18 +1,19 @@
 """Finds the lines that a filter means: fast in a block of raw bytes, then exactly in what a reader is shown.
 
-What is looked for in the bytes may find too much, never too little: so the answer depends on the shown text alone, and a
-search cannot find out piece by piece what is redacted. RE2 takes time linear in the text, whatever the expression is, and
-lets other threads run meanwhile.
+What is looked for in the bytes may find too much, never too little: so the answer depends on the shown text alone, and
+a search cannot find out piece by piece what is redacted. RE2 takes time linear in the text, whatever the expression is,
+and lets other threads run meanwhile.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import ahocorasick_rs
-import re2
+import re2  # type: ignore[import-untyped]
 
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.log_text import canonical, level_of, level_pattern
@@ -21,7 +22,8 @@ from .log_files import Block
 
 MASK = re.compile(r"<redacted>|<SECRET_\d+>")  # what stands in place of what was hidden
 REGEX_MEMORY_BYTES = 8 << 20
-LETTERS_TO_SPELL = 4  # in both cases: 16 spellings
+SAMPLE_BYTES = 64 * 1024
+SPELT_CHARACTERS = 4  # in both cases: 16 spellings
 _ASSERTION = re.compile(
     r"\\Q.*?(?:\\E|\Z)"  # a literal text
     r"|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"  # a class
@@ -41,16 +43,16 @@ class LineSearch:
         self._regex = _compiled(filter.regex) if filter.regex else None
         words = "|".join(re2.escape(word) for word in filter.ids)
         self._ids = _compiled(rf"(?i)(?:^|[^0-9A-Za-z])(?:{words})(?:[^0-9A-Za-z]|$)") if words else None
-        self._gate: ahocorasick_rs.BytesAhoCorasick | None = None
+        self._gate: Gate | None = None
         if words:
             self._raw = _compiled(f"(?i){words}")
-            self._gate = _gate([_spellings(_stretch(word)) for word in filter.ids])
+            self._gate = Gate(filter.ids)
         elif self._text:
             self._raw = _compiled(f"(?i){re2.escape(self._text)}")
-            self._gate = _gate([_spellings(_stretch(self._text))])
+            self._gate = Gate([self._text])
         elif filter.regex:
             self._raw = _compiled(_without_assertions(filter.regex))
-            self._gate = _gate([[filter.regex.encode()]]) if not _META & set(filter.regex) else None
+            self._gate = Gate([filter.regex], any_case=False) if not _META & set(filter.regex) else None
         else:
             self._raw = _compiled(level_pattern(self.level)) if self.level else None
 
@@ -63,7 +65,7 @@ class LineSearch:
         if self._raw is None:
             return block.lines()
         with memoryview(block.data) as view, view[: block.end] as text:
-            if self._gate is not None and not self._gate.find_matches_as_indexes(text):
+            if self._gate is not None and not self._gate.opens(text):
                 return iter(())
             found, position = [], block.begin
             while match := self._raw.search(text, position):
@@ -108,23 +110,32 @@ def _without_assertions(pattern: str) -> str:
     return _ASSERTION.sub(lambda part: "(?:)" if part["assertion"] else part[0], pattern)
 
 
-def _stretch(text: str) -> str:
-    """The longest part of a text that has few letters, and all of ASCII: it has few spellings, and is found fastest."""
-    best, begin = "", 0
-    for end in range(1, len(text) + 1):
-        if not text[end - 1].isascii():
-            begin = end
-        while sum(c.isalpha() for c in text[begin:end]) > LETTERS_TO_SPELL:
-            begin += 1
-        best = max(best, text[begin:end], key=len)
-    return best
+class Gate:
+    """Tells in a tenth of the time whether a block is worth a closer look: whether a part of a word is in it, that has
+    few spellings and begins with a character that is rare there."""
 
+    def __init__(self, words: Sequence[str], *, any_case: bool = True) -> None:
+        self._words = words
+        self._any_case = any_case
+        self._parts: ahocorasick_rs.BytesAhoCorasick | None = None
+        self._chosen = threading.Lock()
 
-def _spellings(text: str) -> list[bytes]:
-    return ["".join(spelt).encode() for spelt in itertools.product(*({c.lower(), c.upper()} for c in text))]
+    def opens(self, text: memoryview) -> bool:
+        with self._chosen:
+            if self._parts is None:
+                sample = bytes(text[:SAMPLE_BYTES]).lower()
+                self._parts = ahocorasick_rs.BytesAhoCorasick(
+                    [spelling for word in self._words for spelling in self._spellings(word, sample)]
+                )
+        return bool(self._parts.find_matches_as_indexes(text))
 
-
-def _gate(words: list[list[bytes]]) -> ahocorasick_rs.BytesAhoCorasick | None:
-    """Tells whether a block is worth a closer look. None where a word is too short to tell."""
-    spelt = [word for spellings in words for word in spellings]
-    return ahocorasick_rs.BytesAhoCorasick(spelt) if min(map(len, spelt)) > 1 else None
+    def _spellings(self, word: str, sample: bytes) -> list[bytes]:
+        if not self._any_case:
+            return [word.encode()]
+        if plain := max(re.findall(r"[0-9 -@]{3,}", word), key=len, default=""):
+            return [plain.encode()]  # without letters
+        word = word.lower()
+        starts = [n for n in range(max(1, len(word) - 1)) if word[n : n + 2].isascii()] or [0]
+        start = min(starts, key=lambda n: sample.count(word[n].encode()))
+        part = "".join(itertools.takewhile(str.isascii, word[start : start + SPELT_CHARACTERS])) or word
+        return ["".join(spelt).encode() for spelt in itertools.product(*({c, c.upper()} for c in part))]

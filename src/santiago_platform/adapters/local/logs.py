@@ -23,7 +23,7 @@ from ...domain.log_text import level_of
 from ...domain.signal import LogLine
 from ...ports.logs import LogFilter, LogPage
 from ..layout import ENVOYS, Layout
-from .log_files import LINE_BYTES, STAMP, stamp, unix_seconds
+from .log_files import LINE_BYTES, NEWEST, STAMP, stamp, unix_seconds
 from .log_scan import Place, RawLine, UnitScan
 from .log_search import LineSearch
 
@@ -76,7 +76,7 @@ class FileLogs:
             )
         search = LineSearch(filter)
         since = stamp(filter.since) if filter.since is not None else ""
-        newest = stamp(filter.until) if filter.until is not None else "~"
+        newest = stamp(filter.until) if filter.until is not None else NEWEST
         if before is not None:
             newest = min(newest, before.stamp)
         until = time.monotonic() + self._search_seconds

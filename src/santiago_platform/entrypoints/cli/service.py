@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from ...domain.strategy import Strategy
 from .app import AsJson, Daemon, console, daemon
+from .follow import followed, moment
 
 Service = Annotated[str, typer.Argument(help="A folder under services/.")]
 Environment = Annotated[str, typer.Option("--env", "-e", help="An environment of santiago.yaml.")]
@@ -326,31 +328,59 @@ def show_plan(plan: dict[str, Any]) -> None:
 
 
 def logs(
-    service: Service,
+    service: Annotated[str | None, typer.Argument(help="Else of all services.")] = None,
     environment: Annotated[str | None, typer.Option("--env", "-e", help="Else of all environments.")] = None,
     version: Annotated[str | None, typer.Option(help="Else of all versions.")] = None,
     job: Annotated[str | None, typer.Option(help="Of the runs of this job alone.")] = None,
     level: Annotated[str | None, typer.Option(help="For example error.")] = None,
     text: Annotated[str | None, typer.Option("--grep", help="A part of the line, in any case.")] = None,
+    regex: Annotated[str | None, typer.Option(help="A regular expression (RE2) that the line matches.")] = None,
+    trace: Annotated[str | None, typer.Option(help="The id of a request or a trace, over all services.")] = None,
+    since: Annotated[str | None, typer.Option(help="A time, or how long ago: 90s, 15m, 2h, 3d.")] = None,
+    until: Annotated[str | None, typer.Option(help="As --since.")] = None,
     limit: Annotated[int, typer.Option("--lines", "-n", min=1, max=500, help="How many.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last lines that a service wrote, oldest first."""
+    """Show the last lines that services wrote, oldest first."""
     console.as_json = as_json
-    page = daemon().tool(
-        "read_logs",
-        service=service,
-        environment=environment,
-        version=version,
-        job=job,
-        level=level,
-        text=text,
-        limit=limit,
-    )
-    if as_json:
+    given = {
+        "service": service,
+        "environment": environment,
+        "version": version,
+        "job": job,
+        "level": level,
+        "text": text,
+        "regex": regex,
+        "trace": trace,
+        "since": moment(since) if since else None,
+        "until": moment(until) if until else None,
+        "limit": limit,
+    }
+    asked = {name: value for name, value in given.items() if value is not None}
+
+    def read(**more: Any) -> Any:
+        return daemon().tool("read_logs", **{**asked, **more})
+
+    page = read()
+    if as_json and not follow:
         console.answer(page)
         return
-    for line in reversed(page["lines"]):
+    _say_lines(reversed(page["lines"]), as_json)
+    if page["partial"]:
+        console.progress("there may be more: the search took too long and stopped; --since or --env narrows it")
+    if follow:
+        for lines in followed(read, page["lines"]):
+            _say_lines(lines, as_json)
+
+
+def _say_lines(lines: Iterable[Any], as_json: bool) -> None:
+    for line in lines:
+        if as_json:
+            console.out.out(json.dumps(line, ensure_ascii=False), highlight=False)
+            continue
         at = datetime.fromtimestamp(line["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        said_by = f"{line['environment']} {line['version']}" + (f" {line['job']}" if line.get("job") else "")
+        said_by = f"{line['service']} {line['environment']} {line['version']}" + (
+            f" {line['job']}" if line.get("job") else ""
+        )
         console.say(f"[dim]{at}Z {escape(said_by)}[/dim] {escape(line['text'])}")
