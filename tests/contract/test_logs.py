@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +212,187 @@ class TestRealLogger:
         say(b"".join(b"new %d %s\n" % (n, b"." * 100) for n in range(3000)))
         second = await logs.read(LogFilter(limit=100, before=first.cursor))
         assert [line.text for line in second.lines] == [f"old {n}" for n in range(14, -1, -1)]
+
+
+def at(seconds: float) -> str:
+    return f"@{(1 << 62) + 1_800_000_000 + int(seconds) + 37:016x}{int(seconds % 1 * 1e9):08x}"
+
+
+class TestFilesAsTheyMayBe:
+    """Files written by hand: odd ones, long ones, and ones that change while they are read."""
+
+    @pytest.fixture
+    def unit(self, tmp_path: Path) -> Path:
+        directory = Layout.of(tmp_path).logs / UNIT
+        directory.mkdir(parents=True)
+        return directory
+
+    @pytest.fixture
+    def logs(self, tmp_path: Path) -> FileLogs:
+        return FileLogs(Layout.of(tmp_path))
+
+    @staticmethod
+    async def all(logs: FileLogs, **wanted: object) -> list[str]:
+        """Of all pages."""
+        texts: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await logs.read(LogFilter.model_validate({"limit": 500, **wanted, "before": cursor}))
+            texts += [line.text for line in page.lines]
+            cursor = page.cursor
+            if cursor is None:
+                return texts
+
+    @pytest.mark.parametrize("wanted", [{}, {"text": "ERE"}, {"regex": "^here"}, {"level": ""}, {"since": 1.8e9}])
+    async def test_a_line_of_10_megabytes_and_junk_lose_none_of_the_others(
+        self, unit: Path, logs: FileLogs, wanted: dict[str, object]
+    ) -> None:
+        rng = random.Random(1)
+        parts = [
+            f"{at(1)} here 1\n".encode(),
+            f"{at(2)} here ".encode() + b"x" * 10_000_000 + b"\n",
+            f"{at(3)} here 3\n".encode(),
+            rng.randbytes(300_000).replace(b"@", b"") + b"\n",
+            b"\0" * 3_000_000 + b"\n\n\n",
+            f"{at(4)} here 4\n".encode(),
+            b"@40000000\n",
+            f"{at(5)}\n".encode(),
+            f"{at(6)} here 6 unfinished".encode(),
+        ]
+        (unit / "current").write_bytes(b"".join(parts))
+        texts = await self.all(logs, **wanted)
+        assert [text[:6] for text in texts if text] == ["here 6", "here 4", "here 3", "here x", "here 1"]
+        assert max(map(len, texts)) <= 65536
+
+    @pytest.mark.parametrize("seconds", [0, 1, 2_000, 19_998.5, 19_999, 30_000])
+    async def test_a_time_is_found_by_bisection_in_a_large_file(
+        self, unit: Path, logs: FileLogs, seconds: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (unit / "current").write_text("".join(f"{at(n)} {n} {'x' * (n % 300)}\n" for n in range(20_000)))
+        got: list[int] = []
+        real = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda *a: got.append(real(*a)) or got[-1])
+        page = await logs.read(LogFilter(until=1_800_000_000 + seconds, limit=3))
+        last = min(int(seconds), 19_999)
+        assert [int(line.text.split()[0]) for line in page.lines] == [n for n in range(last, last - 3, -1) if n >= 0]
+        assert sum(got) < 100_000
+
+    async def test_a_file_that_is_cut_or_removed_while_it_is_read_loses_none_of_the_others(
+        self, unit: Path, logs: FileLogs
+    ) -> None:
+        for n in range(4):
+            name = "current" if n == 3 else f"{at(10_000 * (n + 1))}.s"
+            lines = [f"{at(10_000 * n + i)} file {n} {'x' * 80}\n" for i in range(9_000)]
+            (unit / name).write_text("".join(lines))
+        first = await logs.read(LogFilter(limit=10))
+        os.truncate(unit / "current", 500)
+        (unit / f"{at(20_000)}.s").unlink()
+        os.truncate(unit / f"{at(30_000)}.s", 0)
+        texts = await self.all(logs)
+        assert len(first.lines) == 10
+        assert len([text for text in texts if text.startswith("file 0")]) == 9_000
+        assert {text[:6] for text in texts} == {"file 0", "file 3"}
+
+    async def test_writing_and_rotating_meanwhile_loses_and_doubles_nothing(self, unit: Path, logs: FileLogs) -> None:
+        done = threading.Event()
+
+        def write() -> None:
+            n = 0
+            while not done.is_set() and n < 200_000:
+                with (unit / "current").open("a") as file:
+                    for _ in range(50):
+                        file.write(f"{at(n)} line {n}\n")
+                        n += 1
+                if n % 500 == 0:
+                    (unit / "current").rename(unit / "previous")
+                    (unit / "previous").rename(unit / f"{at(n)}.s")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(40):
+                numbers = [int(line.text.split()[1]) for line in (await logs.read(LogFilter(limit=700))).lines]
+                assert numbers == list(range(numbers[0], numbers[-1] - 1, -1)) if numbers else True
+        finally:
+            done.set()
+            writer.join()
+
+    async def test_a_search_that_takes_too_long_stops_at_a_cursor_and_goes_on_there(
+        self, unit: Path, tmp_path: Path
+    ) -> None:
+        """With no time at all each page looks through one part."""
+        for n in range(6):
+            lines = [f"{at(10_000 * n + i)} {'needle' if i % 4500 == 7 else 'x' * 200}\n" for i in range(9_000)]
+            (unit / (f"{at(10_000 * (n + 1))}.s" if n < 5 else "current")).write_text("".join(lines))
+        logs = FileLogs(Layout.of(tmp_path), search_seconds=0.0)
+        pages = [await logs.read(LogFilter(text="Needle"))]
+        while pages[-1].cursor is not None:
+            pages.append(await logs.read(LogFilter(text="Needle", before=pages[-1].cursor)))
+        assert len(pages) > 2
+        assert pages[0].partial
+        assert not pages[-1].partial
+        assert len([line for page in pages for line in page.lines]) == 12
+
+    async def test_a_search_that_nobody_waits_for_ends(self, unit: Path, tmp_path: Path) -> None:
+        (unit / "current").write_text("".join(f"{at(n)} {'x' * 200}\n" for n in range(50_000)))
+        logs = FileLogs(Layout.of(tmp_path), search_seconds=60)
+        tasks = [asyncio.create_task(logs.read(LogFilter(text=f"nothing {n}"))) for n in range(200)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(5):
+            assert len((await logs.read(LogFilter(limit=1))).lines) == 1
+
+    async def test_an_expression_made_to_hang_others_takes_no_time(self, unit: Path, logs: FileLogs) -> None:
+        (unit / "current").write_text("".join(f"{at(n)} {'a' * 20_000}!\n" for n in range(50)))
+        async with asyncio.timeout(10):
+            assert (await logs.read(LogFilter(regex="^(a+)+$"))).lines == ()
+            assert (await logs.read(LogFilter(regex="(a|aa)+b"))).lines == ()
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            {"regex": r"key: (h.*|<redacted>)"},
+            {"regex": r"key: \b"},
+            {"regex": r"key: [^x]"},
+            {"regex": "(?s)key: .+"},
+            {"text": "key: <"},
+            {"text": "redacted"},
+            {"text": "hunter"},
+            {"ids": ("hunter2value",)},
+        ],
+    )
+    async def test_no_search_tells_what_is_hidden(self, unit: Path, tmp_path: Path, wanted: dict[str, object]) -> None:
+        """Two lines that differ in what is hidden alone are both found, or neither."""
+        secrets = ["hunter2value", "-redacted-", "(other one)"]
+        (unit / "current").write_text("".join(f"{at(n)} key: {secret}\n" for n, secret in enumerate(secrets)))
+        logs = FileLogs(Layout.of(tmp_path), Redactor(secrets).hide)
+        assert len(await self.all(logs)) == 3
+        assert len(await self.all(logs, **wanted)) in (0, 3)
+
+    async def test_what_stands_beside_the_hidden_is_found(self, unit: Path, tmp_path: Path) -> None:
+        (unit / "current").write_text(f"{at(1)} begin planted-value end\n")
+        logs = FileLogs(Layout.of(tmp_path), Redactor(["planted-value"]).hide)
+        for regex in (r"^begin", r"end$", r"\bend\b", r"n $|x", r"be[g]in "):
+            assert len(await self.all(logs, regex=regex)) == (regex != r"n $|x"), regex
+
+    async def test_the_ingress_s_lines_count_as_their_service_s(self, unit: Path, logs: FileLogs) -> None:
+        id = "9f8e7d6c-0001-4a5b-8c9d-000000000001"
+        (unit / "current").write_text(f"{at(1)} request_id={id} served\n")
+        envoy = unit.parent / "envoy-a"
+        envoy.mkdir()
+        access = {"service": "web", "environment": "production", "version": "a1", "status": 200, "request_id": id}
+        (envoy / "current").write_text(
+            f"{at(2)} {json.dumps(access)}\n{at(3)} {json.dumps({**access, 'service': 'other'})}\n{at(4)} [info] {id}\n"
+        )
+        page = await logs.read(LogFilter(ids=(id,), access=True, services=("web",)))
+        assert [(line.instance, line.service, line.version) for line in page.lines] == [
+            ("envoy-a", "web", "a1"),
+            (UNIT, "web", "a1"),
+        ]
+        assert await self.all(logs, ids=(id,)) == [f"request_id={id} served"]
+        assert len(await self.all(logs, instance="envoy-a")) == 2
 
 
 def test_many_former_versions_do_not_use_up_the_files_that_a_process_may_open(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ class LogsContract:
             (LogFilter(instance=OTHER, limit=2), [118, 115]),
             (LogFilter(level="error", limit=2), [110, 100]),
             (LogFilter(text="fAiLeD 5"), [50]),
+            (LogFilter(regex=r"Failed [57]0$"), [70, 50]),
+            (LogFilter(regex=r"^line 11[0-9]$", limit=2), [119, 118]),
+            (LogFilter(regex="failed 5"), []),
+            (LogFilter(text="line", regex="1[12]$", level="", limit=2), [112, 111]),
+            (LogFilter(ids=("118", "7", "ine")), [118, 7]),
+            (LogFilter(ids=("118",), service="shop"), []),
             (LogFilter(since=START + 117), [119, 118, 117]),
             (LogFilter(until=START + 1), [1, 0]),
             (LogFilter(since=START + 5, until=START + 6), [6, 5]),
@@ -87,6 +93,19 @@ class LogsContract:
         with pytest.raises(PlatformError) as caught:
             await logs.read(LogFilter(before=cursor))
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+    @pytest.mark.parametrize("regex", ["(", "[a", r"(?P<x", "a**"])
+    async def test_a_bad_regular_expression_is_refused(self, logs: Logs, regex: str) -> None:
+        with pytest.raises(PlatformError) as caught:
+            await logs.read(LogFilter(regex=regex))
+        assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+    async def test_a_search_is_paged_as_all_is(self, logs: Logs) -> None:
+        first = await logs.read(LogFilter(text="failed", limit=5))
+        second = await logs.read(LogFilter(text="failed", limit=50, before=first.cursor))
+        assert [line.text for line in (*first.lines, *second.lines)] == [self.text(n) for n in range(110, -1, -10)]
+        assert not first.partial
+        assert second.cursor is None
 
     async def test_lines_of_a_job_s_runs_are_found_by_its_name_and_by_what_ran_it(
         self, logs: Logs, write: Callable[[list[Written]], None]
