@@ -107,7 +107,8 @@ class ReleaseRetention(Value):
 
 
 class Retention(Value):
-    """How long logs of units that are gone stay: until they are that old, or the oldest are too much together.
+    """How long logs stay: those of units that are gone until they are that old, or the oldest are too much together; of
+    those that are there, rotated files until they are that old, or over logs_unit_bytes with what is newer.
 
     operations: how many that have ended are remembered; the ship's log keeps the record of all. mail_days: of mail,
     read or not.
@@ -115,6 +116,7 @@ class Retention(Value):
 
     logs_days: Annotated[float, Field(ge=0)] = 30
     logs_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    logs_unit_bytes: Annotated[int, Field(ge=0)] = 32 << 20
     operations: Annotated[int, Field(ge=1000)] = 10_000
     mail_days: Annotated[float, Field(ge=1)] = 30
 

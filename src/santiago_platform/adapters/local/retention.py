@@ -27,6 +27,7 @@ OWN_LOGS = ("daemon", *ENVOYS, "prometheus", "alertmanager")
 def remove_unused(layout: Layout, retention: Retention, releases: Collection[str], now: float) -> list[str]:
     """Removes as ports.disk.Disk.tidy says. now: Unix seconds. Blocks. Returns what was removed, in words."""
     sweep = _Sweep(layout, now)
+    sweep.rotated_logs(retention)
     sweep.logs(retention)
     sweep.unpacked(releases)
     sweep.binaries()
@@ -47,6 +48,22 @@ class _Sweep:
         self.removed: list[str] = []
         self._layout = layout
         self._now = now
+
+    def rotated_logs(self, retention: Retention) -> None:
+        """Of all units: those that are too old, and the oldest of one that has too much. Never what is written to."""
+        for folder in _folders(self._layout.logs):
+            kept, gone, size = 0, 0, 0
+            for path in [folder / "current", *sorted(folder.glob("@*.[su]"), reverse=True)]:
+                with suppress(OSError):  # rotated or removed meanwhile
+                    status = path.lstat()
+                    age = self._now - status.st_mtime
+                    kept += status.st_size
+                    past = age > retention.logs_days * DAY_SECONDS or kept > retention.logs_unit_bytes
+                    if past and age > SETTLED_SECONDS and path.name != "current":
+                        path.unlink()
+                        gone, size = gone + 1, size + status.st_size
+            if gone:
+                self.removed.append(f"logs/{folder.name}: {gone} rotated files ({size_text(size)})")
 
     def logs(self, retention: Retention) -> None:
         """Of units that are gone: those that are too old, then the oldest until the others have room."""

@@ -65,6 +65,19 @@ def test_logs_of_a_unit_that_exists_or_is_being_written_stay(layout: Layout, nam
     assert kept.exists()
 
 
+@pytest.mark.parametrize("name", ["shop__production__a__0", "envoy-a"])
+def test_rotated_logs_of_what_runs_go_when_they_are_old_or_too_much(layout: Layout, name: str) -> None:
+    folder = logs(layout, name, size=10)
+    unit(layout, name)
+    for n, days in enumerate((40, 20, 10, 0.001)):
+        file = folder / f"@{n:024x}.s"
+        file.write_bytes(b"x" * 100)
+        os.utime(file, (time.time() - days * DAY,) * 2)
+    assert sweep(layout, later=0) == [f"logs/{name}: 1 rotated files (100 bytes)"]
+    remove_unused(layout, Retention(logs_unit_bytes=0), set(), time.time())
+    assert sorted(path.name[-3:] for path in folder.iterdir()) == ["3.s", "ent"]
+
+
 def test_the_platforms_own_logs_stay(layout: Layout) -> None:
     for name in module.OWN_LOGS:
         logs(layout, name, days_ago=400)
