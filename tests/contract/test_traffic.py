@@ -221,6 +221,7 @@ class TestEnvoyTraffic(TrafficContract, IngressContract, ConnectionContract, Can
             "status": 200,
         }
         assert (line["bytes"], line["request_id"], line["flags"]) == (2, "i" * 64, "-")
+        assert line["traceparent"] is None
         assert datetime.fromisoformat(line["time"]).tzinfo is not None
         assert line["duration_ms"] >= 0
         assert max(len(json.dumps(line)) for line in found) < 2000

@@ -83,8 +83,15 @@ async def read_logs(ports: Ports, principal: Principal, query: LogsQuery) -> Log
         return tuple(line for line in page.lines if may[line.service, line.environment])
 
     if query.trace:
-        begun = asked.model_copy(update={"before": None, "limit": JOINED_LINES})
-        asked = asked.model_copy(update={"ids": _joined(query.trace, shown(await ports.logs.read(begun)))})
+        bearing = LogFilter(
+            services=asked.services,
+            ids=asked.ids,
+            access=True,
+            since=asked.since,
+            until=asked.until,
+            limit=JOINED_LINES,
+        )
+        asked = asked.model_copy(update={"ids": _joined(query.trace, shown(await ports.logs.read(bearing)))})
     while True:
         page = await ports.logs.read(asked)
         lines = tuple(_cut(line) for line in shown(page))

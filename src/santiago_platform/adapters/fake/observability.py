@@ -99,8 +99,8 @@ def _check(filter: LogFilter) -> None:
 
 
 def _bears(text: str, ids: Sequence[str]) -> bool:
-    words = {word.lower() for word in re.split(r"[^0-9A-Za-z-]", text)}
-    return any(id.lower() in words for id in ids)
+    words = "|".join(map(re.escape, ids))
+    return re.search(rf"(?<![0-9a-z])(?:{words})(?![0-9a-z])", text, re.IGNORECASE) is not None
 
 
 def _matches(line: LogLine, filter: LogFilter) -> bool:
