@@ -18,7 +18,7 @@ REQUEST, TRACE = "9f8e7d6c-0001-4a5b-8c9d-000000000001", "4bf92f3577b34da6a3ce92
 
 @pytest.fixture
 def platform() -> FakePlatform:
-    """A request through the ingress, `till` and `stock` of the shop, and `vault` of the bank, which log as they like."""
+    """A request by way of `till` and `stock` of the shop, and `vault` of the bank, with ids as they like."""
     tenants = {"shop": Tenant(services=("till", "stock")), "bank": Tenant(services=("vault",))}
     settings = Settings(environments={"production": Environment()}, tenants=tenants)
     made = FakePlatform(workspace=FakeWorkspace({"till": None, "stock": None, "vault": None}, settings=settings))
