@@ -66,7 +66,7 @@ def _since(read: Callable[..., Any], since: float) -> list[Line]:
     asked: dict[str, Any] = {"since": datetime.fromtimestamp(since, UTC).isoformat(), "limit": PAGE_LINES}
     page = read(**asked)
     lines = list(page["lines"])
-    while page["cursor"]:
+    while page.get("cursor"):
         page = read(**asked, cursor=page["cursor"])
         lines += page["lines"]
     return lines

@@ -31,7 +31,7 @@ class Log:
         found = sorted((x for x in self.lines if x["at"] >= after), key=lambda x: -x["at"])
         start = int(cursor or 0)
         end = start + min(limit, self.page)
-        return {"lines": found[start:end], "cursor": str(end) if end < len(found) else None}
+        return {"lines": found[start:end], **({"cursor": str(end)} if end < len(found) else {})}
 
     def pause(self, _: float) -> None:
         self.lines += self.writes.pop(0) if self.writes else []
