@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from .alert import Alert, Notification
+from .alert_notification import Alert, Notification
 from .context import clean
 from .identity import Name
 from .rules import Severity

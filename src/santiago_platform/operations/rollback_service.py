@@ -43,9 +43,10 @@ async def roll_back(
     *,
     reason: str = "",
     to: str | None = None,
+    of: str | None = None,
 ) -> str:
     """Begins it at once. Raises as `plan_rollback` says."""
-    found = await plan_rollback(ports, principal, service, environment, record, reason=reason, to=to)
+    found = await plan_rollback(ports, principal, service, environment, record, reason=reason, to=to, of=of)
     return await ports.store.write(found.begin)
 
 

@@ -120,6 +120,7 @@ def weekly(
     else:
         typer.echo(to_markdown(Report.model_validate(found), ()), nl=False)
 
+
 @report.command("slo")
 def slo(as_json: AsJson = False) -> None:
     """Show every SLO and SLA: whether it is met, and how much error budget is left."""
