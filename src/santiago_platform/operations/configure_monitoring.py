@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..domain.change_request import Decision as Approved
+from ..domain.change_request import MovedError
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
@@ -61,7 +62,7 @@ async def configure_monitoring(ports: Ports, principal: Principal, asked: Monito
     subject = f"{asked.service}/{asked.environment}"
     request = asked.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, KIND, subject, request) as record:
-        prepared = await prepare_monitoring(ports, principal, request, record)
+        prepared = await _prepared(ports, principal, asked, record)
         if asked.dry_run:
             record.outcome = "planned"
             planned = prepared.operation.model_copy(update={"state": OperationState.PLANNED, "phase": "planned"})
@@ -85,8 +86,17 @@ async def prepare_monitoring(
     record: Record,
     approvals: tuple[Approved, ...] = (),
 ) -> Prepared:
-    """Compiled and tested. Raises as `configure_monitoring` does."""
+    """Raises MovedError where the rules are so by now, or the SLOs are gone; else as `configure_monitoring` does."""
     asked = MonitoringChange.model_validate(arguments)
+    try:
+        return await _prepared(ports, principal, asked, record)
+    except PlatformError as exc:
+        if exc.code not in (ErrorCode.FAILED_PRECONDITION, ErrorCode.NOT_FOUND):
+            raise
+        raise MovedError(exc.message) from exc
+
+
+async def _prepared(ports: Ports, principal: Principal, asked: MonitoringChange, record: Record) -> Prepared:
     before, after, ruling = await _checked(ports, principal, asked)
     settings = ports.workspace.last_good_settings()
     operation = _operation(ports, principal, settings, record, asked.action, before, after, asked.reason)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ..domain.alert import ALERTS, Alert, AlertName, AlertSpec, check_duplicate, condition, groups_of
 from ..domain.change_request import Decision as Approved
+from ..domain.change_request import MovedError
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal, Role
@@ -64,7 +65,7 @@ async def create_alert(
     known = advice.id if advice is not None else ""
     request = asked.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, KIND, subject, request, operation=known) as record:
-        prepared = await prepare_alert(ports, principal, request, record)
+        prepared = await _prepared(ports, principal, asked, record)
         settings = ports.workspace.last_good_settings()
         if asked.dry_run:
             record.outcome = "planned"
@@ -89,8 +90,17 @@ async def prepare_alert(
     record: Record,
     approvals: tuple[Approved, ...] = (),
 ) -> Prepared:
-    """Checked and tried. Raises as `create_alert` does."""
+    """Raises MovedError where another alert says the same by now, or it is gone; else as `create_alert` does."""
     asked = AlertChange.model_validate(arguments)
+    try:
+        return await _prepared(ports, principal, asked, record)
+    except PlatformError as exc:
+        if exc.code not in (ErrorCode.CONFLICT, ErrorCode.NOT_FOUND):
+            raise
+        raise MovedError(exc.message) from exc
+
+
+async def _prepared(ports: Ports, principal: Principal, asked: AlertChange, record: Record) -> Prepared:
     checked = await check_alert(ports, principal, asked)
     settings = ports.workspace.last_good_settings()
     operation = _operation(ports, principal, settings, asked, checked, record)

@@ -11,6 +11,7 @@ import pytest
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.fake.policy import FakePolicy
 from santiago_platform.adapters.fake.workspace import FakeWorkspace
+from santiago_platform.domain.alert import ALERTS, AlertSpec
 from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
@@ -22,7 +23,12 @@ from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.policy import CHANGE_ACTIONS, SECRET_ACTIONS, Decision, Question, Verdict
 from santiago_platform.domain.rollout import MessageKind
 from santiago_platform.domain.secret import Secret
+from santiago_platform.domain.signal import Signal
+from santiago_platform.domain.slo import Events, Slo
+from santiago_platform.domain.slo_rules import rule_groups
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
+from santiago_platform.operations.configure_monitoring import MonitoringChange, configure_monitoring
+from santiago_platform.operations.create_alert import AlertChange, create_alert
 from santiago_platform.operations.decide_change import HOLDABLE
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.issue_token import TokenRequest, authenticate, issue_token, revoke_token
@@ -39,6 +45,7 @@ from santiago_platform.operations.secrets import (
 )
 from santiago_platform.reconcilers.change_request import ChangeRequestReconciler
 from santiago_platform.reconcilers.flag import FlagReconciler
+from santiago_platform.reconcilers.monitoring import MonitoringReconciler
 from santiago_platform.reconcilers.rollout import RolloutReconciler
 from santiago_platform.reconcilers.schedule import ScheduleReconciler
 
@@ -76,11 +83,12 @@ class World:
 
     async def passes(self, count: int = 6) -> None:
         requests, schedule = ChangeRequestReconciler(self.ports), ScheduleReconciler(self.ports)
-        flags = FlagReconciler(self.ports)
+        flags, monitoring = FlagReconciler(self.ports), MonitoringReconciler(self.ports)
         for _ in range(count):
             await self.rollouts.pass_over_all()
             await schedule.pass_over()
             await flags.pass_over()
+            await monitoring.pass_over()
             await requests.pass_over()
             self.platform.clock.advance(0.25)
             await self.platform.clock.sleep(0)
@@ -280,6 +288,46 @@ async def _three(world: World) -> int:
     return int(deployment is not None and deployment.live is not None and deployment.live.replicas == 3)
 
 
+async def _alert(world: World, who: Principal) -> str:
+    spec = AlertSpec(signal=Signal.ERRORS, threshold=0.05)
+    return (await create_alert(world.ports, who, AlertChange(**WHERE, name="Errors", spec=spec))).id
+
+
+async def _alerts(world: World) -> int:
+    return len(world.platform.rules.groups.get(ALERTS, ()))
+
+
+async def _another_alert(world: World) -> None:
+    spec = AlertSpec(signal=Signal.ERRORS, threshold=0.2)
+    await create_alert(world.ports, BOB, AlertChange(**WHERE, name="Errors", spec=spec))
+    await world.settle()
+
+
+def objective(target: float) -> Slo:
+    indicator = Events(total="requests_total", bad='requests_total{code="500"}')
+    return Slo(**WHERE, name="availability", indicator=indicator, target=target)
+
+
+async def _watched(world: World) -> None:
+    world.platform.workspace.objectives["web"] = (objective(0.99),)
+    await world.live("v1")
+    world.platform.workspace.objectives["web"] = (objective(0.999),)
+
+
+async def _monitor(world: World, who: Principal) -> str:
+    return (await configure_monitoring(world.ports, who, MonitoringChange(**WHERE))).id
+
+
+async def _stricter(world: World) -> int:
+    wanted = rule_groups(objective(0.999))
+    return int(world.platform.rules.groups.get("web") == wanted)
+
+
+async def _other_rules(world: World) -> None:
+    await configure_monitoring(world.ports, BOB, MonitoringChange(**WHERE, action="remove"))
+    await world.settle()
+
+
 def messages(kind: MessageKind) -> Callable[[World], Awaitable[int]]:
     """Of those that were told, and of the rollouts that ended by it."""
 
@@ -301,6 +349,8 @@ KINDS = {
     "set_secret": Kind(_one_secret, _set, _values, _another_value),
     "remove_secret": Kind(_one_secret, _remove, _gone, _another_value),
     "configure_flag.kill": Kind(_flag_on, _kill, _killed, _flag_off),
+    "create_alert": Kind(_nothing, _alert, _alerts, _another_alert),
+    "configure_monitoring": Kind(_watched, _monitor, _stricter, _other_rules),
 }
 every = pytest.mark.parametrize("kind", KINDS)
 

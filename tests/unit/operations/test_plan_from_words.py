@@ -225,7 +225,7 @@ async def _checked(ports: Ports, principal: Principal, scope: Scope, asked: Rule
 
 
 LATER = Plannable(
-    task=Task.ALERT_RULE,
+    task=Task.INFRASTRUCTURE,
     action="deploy_service",
     draft=Draft[Rule],
     admit=lambda ports, who, settings: authorise(ports, who, "deploy_service", settings, waits=True),
@@ -264,6 +264,6 @@ async def test_the_guard_rails_hold_for_it_from_its_first_day(
 
 async def test_what_the_built_in_planner_cannot_read_it_says(platform: FakePlatform) -> None:
     platform.advisors.all = [BuiltinPlanner()]
-    with pytest.raises(PlatformError, match="it makes no alert rule of words") as caught:
+    with pytest.raises(PlatformError, match="it makes no infrastructure of words") as caught:
         await plan_operation(platform.ports, ANN, LATER, "alert me", Scope(), dry_run=True)
     assert caught.value.hint == "say it by typed arguments"
