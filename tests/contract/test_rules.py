@@ -103,3 +103,14 @@ class TestPrometheusRules(RulesContract):
         with pytest.raises(PlatformError) as caught:
             await rules.apply(owner, [GROUP])
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+    async def test_a_file_that_somebody_else_changed_or_removed_is_written_again(
+        self, rules: PrometheusRules, layout: Layout
+    ) -> None:
+        await rules.apply(OWNER, [GROUP])
+        file = layout.prometheus / "rules" / f"{OWNER}.yaml"
+        text = file.read_text()
+        for harm in (lambda: file.write_text("groups: []"), file.unlink):
+            harm()
+            await rules.apply(OWNER, [GROUP])
+            assert file.read_text() == text

@@ -30,6 +30,7 @@ class PrometheusRules:
         )
         self._writing = asyncio.Lock()
         self._reload_due = True  # the process before may have ended between its write and its reload
+        self._in_force: dict[str, tuple[tuple[RuleGroup, ...], tuple[int, int, int] | None]] = {}
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -40,9 +41,13 @@ class PrometheusRules:
     async def apply(self, owner: str, groups: Sequence[RuleGroup]) -> None:
         file = rule_file(self._directory, owner)
         async with self._writing:
+            # YAML of a service takes 10 ms to render, and a loop asks for all services again and again.
+            if not self._reload_due and self._in_force.get(owner) == (tuple(groups), identity(file)):
+                return
             before = await asyncio.to_thread(written, file)
             text = render_rules(groups) if groups else None
             if text == before and not self._reload_due:
+                self._in_force[owner] = tuple(groups), identity(file)
                 return
             await asyncio.to_thread(write, file, text)
             self._reload_due = True
@@ -54,6 +59,7 @@ class PrometheusRules:
                     await asyncio.to_thread(write, file, before)
                 raise
             self._reload_due = False
+            self._in_force[owner] = tuple(groups), identity(file)
 
     async def loaded(self, owner: str) -> tuple[RuleGroup, ...]:
         return await loaded_rules(self._client, owner)
@@ -82,6 +88,15 @@ def rule_file(directory: Path, owner: str) -> Path:
     if not _OWNER.fullmatch(owner):
         raise PlatformError(ErrorCode.INVALID_ARGUMENT, f"{owner[:80]!r} cannot own rules", "a service's name can")
     return directory / f"{owner}.yaml"
+
+
+def identity(file: Path) -> tuple[int, int, int] | None:
+    """Another one for each file that was ever there; None where there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def written(file: Path) -> str | None:
