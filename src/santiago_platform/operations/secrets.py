@@ -133,13 +133,17 @@ async def carry_setting(ports: Ports, operation: Operation) -> Ended | None:
     asked = operation.request
     secret, version = Secret.model_validate(asked["secret"]), asked["version"]
     newest = ports.secrets.newest(secret)
-    if newest is None or newest.version != version:
+    known = {v.version: v for v in await ports.secrets.list() if v.secret == secret}
+    if (staged := known.get(version)) is not None and staged.pending:
         if (newest.version if newest else None) != asked["before"]:
             await ports.secrets.remove(secret, version)
             now = f"version {newest.version} was set" if newest else "it was removed"
             return Ended(OperationState.FAILED, f"secret {secret}: {now} meanwhile, so nothing was changed")
-        newest = await ports.secrets.publish(secret, version)
-    return Ended(OperationState.SUCCEEDED, f"secret {secret}: version {version}, fingerprint {newest.fingerprint}")
+        staged = await ports.secrets.publish(secret, version)
+    if staged is None:
+        return Ended(OperationState.FAILED, f"secret {secret}: the value that waited as version {version} was removed")
+    # One that was published before a crash stays, whatever was set since: something may refer to it.
+    return Ended(OperationState.SUCCEEDED, f"secret {secret}: version {version}, fingerprint {staged.fingerprint}")
 
 
 async def forget_unwanted(ports: Ports) -> None:
