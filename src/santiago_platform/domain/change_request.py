@@ -106,12 +106,6 @@ class ChangeRequest(Value):
         """Roles of which somebody's yes is still missing."""
         return tuple(dict.fromkeys(role for need in self.missing for role in need.roles))
 
-    @property
-    def action(self) -> str:
-        """What the policy calls it."""
-        detail = self.arguments.get("action")
-        return f"{self.kind}.{detail}" if detail else self.kind
-
     def require_open(self, now: datetime) -> None:
         """Raises FAILED_PRECONDITION where it was decided, is void or has expired."""
         if self.decision is not None:

@@ -30,6 +30,7 @@ from ..domain.proof import Proof
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
+from .authority import authorise
 from .change import Record, complete_operation
 from .plan_view import Advice
 from .post import post
@@ -135,6 +136,29 @@ def wanted(
     # Whoever asked in words sees the plan before anybody else is asked.
     said = advice.model_dump(mode="json")
     return Wanted(wants=Wants.CONFIRMATION, needs=needs, expires_seconds=expires, advice=said)
+
+
+def authorise_undo(ports: Ports, principal: Principal, settings: Settings, of: Operation) -> None:
+    """Of a change that is taken back by what it was before. To take back what took one back is that one again: it takes
+    its own right, and where it would wait for a yes it is asked for by itself, which waits.
+
+    Raises PlatformError: PERMISSION_DENIED, FAILED_PRECONDITION where it has changed nothing.
+    """
+    again = of.request["action"] == "rollback"
+    action, where = of.kind if again else "manage_operation.rollback", of.environment
+    ruling = authorise(ports, principal, action, settings, service=of.service, environment=where)
+    if again and needs_of(settings, where, ruling):
+        raise PlatformError(
+            ErrorCode.PERMISSION_DENIED,
+            f"to take operation {of.id} back is {of.kind} once more, which needs an approval",
+            f"ask for it by {of.kind}, which waits for the approval",
+        )
+    if of.state not in (OperationState.RUNNING, OperationState.SUCCEEDED, OperationState.UNVERIFIED):
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"operation {of.id} is {of.state}: it has changed nothing that could be taken back",
+            "manage_operation with action history lists what has",
+        )
 
 
 def _rules(settings: Settings, environment: str | None) -> list[tuple[str, ApprovalRule]]:
@@ -281,8 +305,8 @@ def _revoked(request: ChangeRequest) -> str:
     return f"the token by which {request.requester.name} has asked for it was revoked"
 
 
-async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: str, **changes: Any) -> None:
-    """Nothing of it is done: rejected, void or expired. Once."""
+async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: str, **changes: Any) -> bool:
+    """Nothing of it is done: rejected, void or expired. Once: returns whether it was still open."""
     now = ports.clock.now()
 
     def unit(tx: Transaction) -> Operation | None:
@@ -297,6 +321,7 @@ async def end(ports: Ports, request: ChangeRequest, state: OperationState, why: 
     ended = await ports.store.write(unit)
     if ended is not None:
         await complete_operation(ports, ended)
+    return ended is not None
 
 
 async def carry_on(ports: Ports, kinds: Mapping[str, Holdable]) -> bool:

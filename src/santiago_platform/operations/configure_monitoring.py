@@ -26,7 +26,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import authorise, require_tenant
 from .change import Record, change
-from .change_request import Live, Prepared, hold, needs_of, wanted
+from .change_request import Live, Prepared, authorise_undo, hold, needs_of, wanted
 from .create_alert import running_changes
 from .operation_view import OperationView, view
 from .plan_view import view_of
@@ -115,7 +115,7 @@ async def undo_monitoring(ports: Ports, principal: Principal, of: Operation, rea
     action = "manage_operation.rollback"
     async with change(ports, principal, action, of.id, {"operation": of.id, "reason": reason}) as record:
         settings = ports.workspace.last_good_settings()
-        authorise(ports, principal, action, settings, service=of.service, environment=of.environment)
+        authorise_undo(ports, principal, settings, of)
         require_tenant(principal, settings, of.of_tenant)
         before, after = changed_monitoring(of)
         now = await ports.store.read(lambda v: v.monitoring(of.service, of.environment))

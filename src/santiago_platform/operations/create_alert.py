@@ -22,7 +22,7 @@ from ..ports import Ports
 from ..ports.store import Snapshot, Transaction
 from .authority import authorise
 from .change import Record, change
-from .change_request import Live, Prepared, hold, needs_of, wanted
+from .change_request import Live, Prepared, authorise_undo, hold, needs_of, wanted
 from .operation_view import OperationView, view
 from .plan_view import Advice, view_of
 from .tenancy import require_operations, require_service
@@ -119,8 +119,7 @@ async def undo_alert(ports: Ports, principal: Principal, of: Operation, reason: 
     request = {"operation": of.id, "reason": reason}
     async with change(ports, principal, "manage_operation.rollback", of.id, request) as record:
         settings = ports.workspace.last_good_settings()
-        action = "manage_operation.rollback"
-        authorise(ports, principal, action, settings, service=of.service, environment=of.environment)
+        authorise_undo(ports, principal, settings, of)
         await require_service(ports, principal, settings, of.service)
         before, after = changed_alert(of)
         now = await ports.store.read(lambda v: _named(v, _key(of)))

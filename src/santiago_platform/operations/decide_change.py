@@ -11,6 +11,7 @@ from ..domain.change_request import ChangeRequest, Decision, Granted, MovedError
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Principal
 from ..domain.operation import OperationState
+from ..domain.policy import ACTIONS
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Transaction
@@ -92,7 +93,8 @@ async def decide_change(ports: Ports, principal: Principal, word: Word) -> str:
         if not word.approved:
             said = f"{'withdrawn' if withdrawn else 'rejected'} by {principal.name}"
             why = f"{said}: {word.reason}" if word.reason else said
-            await end(ports, request, OperationState.REJECTED, why, decision=decision)
+            if not await end(ports, request, OperationState.REJECTED, why, decision=decision):
+                (await _request(ports, principal, word.operation)).require_open(now)  # says what was first
             record.outcome = "rejected"
         else:
             own = request.wants is Wants.CONFIRMATION
@@ -130,9 +132,15 @@ def _authorise(ports: Ports, principal: Principal, request: ChangeRequest, word:
     confirms = request.wants is Wants.CONFIRMATION and word == "approve"
     own = _is_own(principal, request) and (confirms or word == "reject")
     if own:
-        action = request.action
+        action = _asked_for(request)
     service, environment = request.service or None, request.environment
     authorise(ports, principal, action, service=service, environment=environment, waits=own)
+
+
+def _asked_for(request: ChangeRequest) -> str:
+    """What the policy calls it: of some kinds it knows each action by a name of its own."""
+    named = f"{request.kind}.{request.arguments.get('action')}"
+    return named if named in ACTIONS else request.kind
 
 
 async def _request(ports: Ports, principal: Principal, operation_id: str) -> ChangeRequest:

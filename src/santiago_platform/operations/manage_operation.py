@@ -107,6 +107,8 @@ async def manage_operation(
 async def _tell(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:
     if command.action == "rollback" and command.operation is not None:
         found = await ports.store.read(lambda v: v.operation(command.operation or ""))
+        if found is not None and not _is_known(found, principal):
+            found = None  # refused below, in the words for one that there is not
         if found is not None and found.kind == FLAG_CHANGE:
             back = FlagChange(action="rollback", flag=found.request["flag"], operation=found.id, reason=command.reason)
             return await _answer(ports, (await configure_flag(ports, principal, back)).id)
@@ -158,10 +160,14 @@ def _found(v: Snapshot, principal: Principal, command: OperationCommand) -> Oper
     else:
         newest = v.operations(service=command.service, environment=command.environment, limit=1)
         operation = newest[0] if newest else None
-    if operation is None or not (of_all_tenants(principal) or operation.of_tenant == principal.tenant):
+    if operation is None or not _is_known(operation, principal):
         what = command.operation or f"{command.service}/{command.environment}"
         raise PlatformError(ErrorCode.NOT_FOUND, f"there is no operation {what}", "action history lists operations")
     return operation
+
+
+def _is_known(operation: Operation, principal: Principal) -> bool:
+    return of_all_tenants(principal) or operation.of_tenant == principal.tenant
 
 
 async def _history(ports: Ports, principal: Principal, command: OperationCommand) -> OperationsView:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.adapters.policies.cedar import CedarPolicy
 from santiago_platform.domain.alert import ALERTS, AlertSpec
 from santiago_platform.domain.change_request import ApprovalRule
 from santiago_platform.domain.environment import Environment, Settings, Tenant
@@ -220,3 +222,63 @@ async def test_what_nobody_reads_back_yet_is_unverified(world: World) -> None:
     await world.loop.pass_over()
     done = await world.status(asked.id)
     assert (done.state, done.proof and done.proof.verdict) == (OperationState.UNVERIFIED, "UNVERIFIABLE")
+
+
+HELD = Settings(
+    environments={"production": Environment(approvals=ApprovalRule(required=True))},
+    tenants={"other": Tenant(services=("shop",))},
+)
+BOB = Principal(name="bob", role=Role.PLATFORM)
+
+
+async def tell(world: World, who: Principal, action: str, operation: str) -> OperationView:
+    command = OperationCommand.model_validate({"action": action, "operation": operation})
+    told = (await manage_operation(world.ports, who, command)).operations[0]
+    await world.loop.pass_over()
+    return told
+
+
+async def test_whoever_asked_for_a_removal_withdraws_it() -> None:
+    world = World(HELD)
+    world.ports = replace(world.ports, policy=CedarPolicy())
+    await tell(world, BOB, "approve", (await world.made()).id)
+    removal = await world.ask(action="remove", spec=None)
+    assert (await tell(world, ANN, "reject", removal.id)).state == OperationState.REJECTED
+    assert world.loaded == ["Errors"]
+
+
+async def test_to_do_again_what_was_taken_back_is_a_change_that_needs_its_approval() -> None:
+    world = World(HELD)
+    made = await world.made()
+    await tell(world, BOB, "approve", made.id)
+    back = await tell(world, ANN, "rollback", made.id)
+    assert world.loaded == []
+    with pytest.raises(PlatformError, match="needs an approval") as caught:
+        await tell(world, ANN, "rollback", back.id)
+    assert caught.value.code is ErrorCode.PERMISSION_DENIED
+    assert world.loaded == []
+
+
+async def test_what_was_never_done_is_no_way_back_to_what_was_before_it() -> None:
+    world = World(HELD)
+    made = await world.made()
+    await tell(world, BOB, "approve", made.id)
+    removal = await world.ask(action="remove", spec=None)
+    await tell(world, ANN, "rollback", made.id)
+    with pytest.raises(PlatformError, match="has changed nothing"):
+        await tell(world, ANN, "rollback", removal.id)
+    assert world.loaded == []
+
+
+async def test_a_tenant_learns_nothing_of_anothers_change_by_taking_it_back() -> None:
+    world = World(HELD.model_copy(update={"environments": {"production": Environment()}}))
+    world.platform.workspace.names.append("shop")
+    made = await world.made()
+    mallory = Principal(name="mallory", role=Role.DEVELOPER, tenant="other")
+    said = []
+    for operation in (made.id, "op-none"):
+        with pytest.raises(PlatformError) as caught:
+            await tell(world, mallory, "rollback", operation)
+        said.append((caught.value.code, caught.value.message.replace(operation, "ID"), caught.value.hint))
+    assert said[0] == said[1]
+    assert world.loaded == ["Errors"]

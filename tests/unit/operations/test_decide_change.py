@@ -16,8 +16,9 @@ from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.gates.approval import ApprovalGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.ship_log import EntryKind
+from santiago_platform.operations import decide_change
 from santiago_platform.operations.change import change, note_lost
-from santiago_platform.operations.change_request import OWN_AT_ONCE, end_forsaken
+from santiago_platform.operations.change_request import OWN_AT_ONCE, end, end_forsaken
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
@@ -172,6 +173,24 @@ async def test_of_two_who_approve_at_once_one_starts_it(platform: FakePlatform) 
         *(word(platform, who, "approve", held.id) for who in (BOB, OWNER)), return_exceptions=True
     )
     assert sorted(type(answer).__name__ for answer in both) == ["OperationView", "PlatformError"]
+    assert len(await platform.store.read(lambda v: v.active_rollouts())) == 1
+
+
+async def test_a_no_that_comes_after_the_yes_is_told_so_and_logged_as_such(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await ask(platform)
+
+    async def too_late(*given: Any, **changes: Any) -> bool:
+        monkeypatch.undo()
+        await word(platform, OWNER, "approve", held.id)
+        return await end(*given, **changes)
+
+    monkeypatch.setattr(decide_change, "end", too_late)
+    with pytest.raises(PlatformError, match="was approved by"):
+        await word(platform, BOB, "reject", held.id)
+    outcomes = [e.outcome for e in platform.ship_log.entries if e.action == "manage_operation.reject" and e.of]
+    assert outcomes == ["refused"]
     assert len(await platform.store.read(lambda v: v.active_rollouts())) == 1
 
 

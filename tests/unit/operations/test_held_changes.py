@@ -25,7 +25,6 @@ from santiago_platform.domain.rollout import MessageKind
 from santiago_platform.domain.secret import Secret
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.slo import Events, Slo
-from santiago_platform.domain.slo_rules import rule_groups
 from santiago_platform.operations.configure_flag import FlagChange, configure_flag
 from santiago_platform.operations.configure_monitoring import MonitoringChange, configure_monitoring
 from santiago_platform.operations.create_alert import AlertChange, create_alert
@@ -270,6 +269,52 @@ async def _flag_off(world: World) -> None:
     await world.set_flag("off")
 
 
+async def _alert(world: World, who: Principal, action: str) -> str:
+    spec = None if action == "remove" else AlertSpec(signal=Signal.ERRORS, threshold=0.05)
+    asked = AlertChange.model_validate({**WHERE, "action": action, "name": "Errors", "spec": spec})
+    return (await create_alert(world.ports, who, asked)).id
+
+
+async def _with_alert(world: World) -> None:
+    await _alert(world, BOB, "create")
+    await world.passes(1)
+
+
+async def _remove_alert(world: World, who: Principal) -> str:
+    return await _alert(world, who, "remove")
+
+
+async def _no_alerts(world: World) -> int:
+    return int(not await world.platform.store.read(lambda v: v.alerts()))
+
+
+async def _made_anew(world: World) -> None:
+    await _alert(world, BOB, "remove")
+    await world.passes(1)
+    await _with_alert(world)
+
+
+def _aim(world: World, target: float) -> None:
+    slo = Slo(**WHERE, name="availability", indicator=Events(good="good", total="all"), target=target)
+    world.platform.workspace.objectives["web"] = (slo,)
+
+
+async def _with_slo(world: World) -> None:
+    _aim(world, 0.99)
+
+
+async def _monitor(world: World, who: Principal) -> str:
+    return (await configure_monitoring(world.ports, who, MonitoringChange.model_validate(WHERE))).id
+
+
+async def _monitored(world: World) -> int:
+    return int(await world.platform.store.read(lambda v: v.monitoring("web", "production")) is not None)
+
+
+async def _aims_higher(world: World) -> None:
+    _aim(world, 0.999)
+
+
 async def _deploy(world: World, who: Principal) -> str:
     return (await deploy_service(world.ports, who, DeployRequest.model_validate({**WHERE, "git_ref": "v2"}))).id
 
@@ -288,43 +333,18 @@ async def _three(world: World) -> int:
     return int(deployment is not None and deployment.live is not None and deployment.live.replicas == 3)
 
 
-async def _alert(world: World, who: Principal) -> str:
+async def _new_alert(world: World, who: Principal) -> str:
     spec = AlertSpec(signal=Signal.ERRORS, threshold=0.05)
     return (await create_alert(world.ports, who, AlertChange(**WHERE, name="Errors", spec=spec))).id
 
 
-async def _alerts(world: World) -> int:
+async def _alerts_of_rules(world: World) -> int:
     return len(world.platform.rules.groups.get(ALERTS, ()))
 
 
-async def _another_alert(world: World) -> None:
+async def _same_alert(world: World) -> None:
     spec = AlertSpec(signal=Signal.ERRORS, threshold=0.2)
     await create_alert(world.ports, BOB, AlertChange(**WHERE, name="Errors", spec=spec))
-    await world.settle()
-
-
-def objective(target: float) -> Slo:
-    indicator = Events(total="requests_total", bad='requests_total{code="500"}')
-    return Slo(**WHERE, name="availability", indicator=indicator, target=target)
-
-
-async def _watched(world: World) -> None:
-    world.platform.workspace.objectives["web"] = (objective(0.99),)
-    await world.live("v1")
-    world.platform.workspace.objectives["web"] = (objective(0.999),)
-
-
-async def _monitor(world: World, who: Principal) -> str:
-    return (await configure_monitoring(world.ports, who, MonitoringChange(**WHERE))).id
-
-
-async def _stricter(world: World) -> int:
-    wanted = rule_groups(objective(0.999))
-    return int(world.platform.rules.groups.get("web") == wanted)
-
-
-async def _other_rules(world: World) -> None:
-    await configure_monitoring(world.ports, BOB, MonitoringChange(**WHERE, action="remove"))
     await world.settle()
 
 
@@ -348,9 +368,10 @@ KINDS = {
     "run_job": Kind(_with_job, _run, _runs, _new_live),
     "set_secret": Kind(_one_secret, _set, _values, _another_value),
     "remove_secret": Kind(_one_secret, _remove, _gone, _another_value),
+    "create_alert": Kind(_with_alert, _remove_alert, _no_alerts, _made_anew),
+    "create_alert.create": Kind(_nothing, _new_alert, _alerts_of_rules, _same_alert),
+    "configure_monitoring": Kind(_with_slo, _monitor, _monitored, _aims_higher),
     "configure_flag.kill": Kind(_flag_on, _kill, _killed, _flag_off),
-    "create_alert": Kind(_nothing, _alert, _alerts, _another_alert),
-    "configure_monitoring": Kind(_watched, _monitor, _stricter, _other_rules),
 }
 every = pytest.mark.parametrize("kind", KINDS)
 
@@ -501,6 +522,16 @@ async def test_a_crash_after_the_yes_leads_to_one_new_value(cut_off: str) -> Non
     assert await what.done(world) == 1
     assert (await world.operation(id)).state == "succeeded"
     assert await world.platform.ship_log.unfinished() == []
+
+
+async def test_a_value_that_was_published_before_a_crash_is_never_removed_for_a_newer_one() -> None:
+    world, _, id = await held("set_secret")
+    await world.tell(BOB, "approve", operation=id)
+    await world.secrets.publish(PASSWORD, 2)  # and is killed before it stores that
+    await world.secrets.put(PASSWORD, "newer")
+    await world.passes(1)
+    assert (await world.operation(id)).state == "succeeded"
+    assert [v.version for v in await world.secrets.list()] == [1, 2, 3]
 
 
 async def test_a_value_that_waits_is_told_nowhere_and_kept_no_longer_than_somebody_waits() -> None:
