@@ -69,6 +69,7 @@ _VALUES: Mapping[Rule, Mapping[str, frozenset[str]]] = {
         "verbs": frozenset({"*"}),
     },
 }
+_PUBLISHED = re.compile(r"[\d-]+:[\d-]+(?:/[a-z]+)?")  # a port for a port, with no address: of all interfaces
 _HOST_MOUNT = re.compile(r"(?:/[^:\0]*|~[^:\0]*|\.\.[^:\0]*):/[^:\0]*(?::[A-Za-z,]+)?")
 # What protects, where it is switched off.
 _GUARDS = frozenset(
@@ -119,6 +120,8 @@ def _switch(key: str) -> Rule | None:
 
 def _rule(key: str, value: str | float | bool | None) -> Rule | None:
     said = str(value).strip().lower()
+    if key in _IDENTITIES:
+        said = said.partition(":")[0]  # before its group
     if key in _GUARDS and value is not None and said in _OFF:
         return Rule.BYPASS
     if said in _OFF and key not in _IDENTITIES:
@@ -131,6 +134,8 @@ def _rule(key: str, value: str | float | bool | None) -> Rule | None:
             return rule
     if not isinstance(value, str):
         return None
+    if key == "ports" and _PUBLISHED.fullmatch(said):
+        return Rule.PUBLIC
     if _is_everywhere(said) or (key in _ADDRESSES and not _is_local(said)):
         return Rule.PUBLIC
     return Rule.PRIVILEGE if _HOST_MOUNT.fullmatch(said) else None

@@ -19,7 +19,7 @@ from .value import Value
 
 FACTS_AT_MOST = 300
 FactId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}$")]
-_FIGURE = re.compile(r"\d+")
+_FIGURE = re.compile(r"(\d+)(?:\.(\d+))?")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -60,11 +60,12 @@ def check_narrative(narrative: Narrative, facts: Iterable[Fact]) -> None:
             raise _refused(
                 number, f"there is no fact {', '.join(unknown[:5])}", "name facts by the ids that were given"
             )
-        known = {figure for name in paragraph.facts for figure in _figures(str(by_id[name]))}
+        said = [figure for name in paragraph.facts for figure in _figures(str(by_id[name]))]
+        known = {*said, *(figure.partition(".")[0] for figure in said if not figure.startswith("0."))}
         made_up = [figure for figure in _figures(paragraph.text) if figure not in known]
         if made_up:
-            said = f"none of its facts has the figure {', '.join(made_up[:5])}"
-            raise _refused(number, said, "name the fact that has it, or leave it out; compute nothing")
+            why = f"none of its facts has the figure {', '.join(made_up[:5])}"
+            raise _refused(number, why, "name the fact that has it, or leave it out; compute nothing")
 
 
 def plain_narrative(facts: Sequence[Fact]) -> Narrative:
@@ -75,8 +76,13 @@ def plain_narrative(facts: Sequence[Fact]) -> Narrative:
 
 
 def _figures(text: str) -> list[str]:
-    """Runs of digits, without leading zeros: "14:02" has 14 and 2, "0.5%" has 0 and 5."""
-    return [run.lstrip("0") or "0" for run in _FIGURE.findall(_THOUSANDS.sub("", text))]
+    """Without zeros that say nothing: "14:02" has 14 and 2, "0.50%" has 0.5 and not 5. What stands for a number in one
+    character, as ½ does, is a figure, too."""
+    figures = []
+    for whole, part in _FIGURE.findall(_THOUSANDS.sub("", text)):
+        fraction = part.rstrip("0")
+        figures.append((whole.lstrip("0") or "0") + (f".{fraction}" if fraction else ""))
+    return figures + [c for c in text if c.isnumeric() and not c.isdecimal()]
 
 
 def _refused(number: int, why: str, hint: str) -> PlatformError:

@@ -26,6 +26,7 @@ def told(text: str, *facts: str) -> Narrative:
     [
         ("Version 43c0 was deployed by ann, five minutes before it failed.", ("op-7", "alert-1")),
         ("At 14:02 it failed 12.5% of 1,204 requests.", ("alert-1",)),
+        ("It failed 12.50%, 12 of a hundred, at 14:02:11.", ("alert-1",)),
         ("On 1 March the target of 99.5% was missed.", ("slo", "alert-1")),
     ],
 )
@@ -38,7 +39,11 @@ def test_a_paragraph_may_say_what_its_facts_say(text: str, facts: tuple[str, ...
     [
         ("The database was down.", ("db-1",), "there is no fact db-1"),
         ("At 14:09 it failed.", ("alert-1",), "the figure 9"),
-        ("It failed 12.5% of 1204 requests.", ("op-7",), "the figure 12, 5, 1204"),
+        ("It failed 12.5% of 1204 requests.", ("op-7",), "the figure 12.5, 1204"),
+        ("It failed 125% of requests.", ("alert-1",), "the figure 125"),
+        ("It failed 5% of requests.", ("alert-1",), "the figure 5"),
+        ("It failed ½ of requests.", ("alert-1",), "the figure ½"),
+        ("It failed 12⁵ times.", ("alert-1",), "the figure ⁵"),
         ("It cost 3000 customers.", ("alert-1", "op-7", "slo"), "the figure 3000"),
     ],
 )
