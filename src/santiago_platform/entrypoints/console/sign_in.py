@@ -23,6 +23,7 @@ from ..rates import Rates
 
 PURPOSE = "console"
 KEPT = 1_000  # sign-ins at once: the oldest is signed out for one more
+KEPT_OF_ONE = 50  # by one name: whoever signs in without end signs out itself, and not the others
 ATTEMPTS = RateLimit(calls_per_second=0.2, burst=10)  # of one client's address
 ATTEMPTS_OF_ALL = RateLimit(calls_per_second=5, burst=50)
 CLIENTS_KEPT = 10_000
@@ -30,9 +31,10 @@ CLIENTS_KEPT = 10_000
 
 @dataclass(eq=False)
 class SignIn:
-    """session: of the platform, None where the disk is too full to open one. form_key: what its forms send along, which
+    """who: tenant and name. session: of the platform, None where the disk is too full to open one. form_key: what its forms send along, which
     no other page can know. wakes: of the streams that are open for it. ended: nobody is signed in by it any more."""
 
+    who: tuple[str, str]
     token: str
     session: str | None
     form_key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -68,10 +70,12 @@ class SignIns:
         except PlatformError as exc:
             if exc.code is not ErrorCode.RESOURCE_EXHAUSTED:  # a disk that is full keeps nobody from looking
                 raise
-        while len(self._known) >= KEPT:
-            self._known.pop(next(iter(self._known))).end()
+        who = principal.tenant, principal.name
+        own = [known for known in self._known.values() if known.who == who]
+        if len(own) >= KEPT_OF_ONE or len(self._known) >= KEPT:
+            self._forget(own[0] if len(own) >= KEPT_OF_ONE else next(iter(self._known.values())))
         cookie = secrets.token_urlsafe(32)
-        self._known[_key(cookie)] = SignIn(token, session)
+        self._known[_key(cookie)] = SignIn(who, token, session)
         return cookie
 
     async def known(self, cookie: str) -> tuple[SignIn, Principal]:

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.errors import PlatformError
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.entrypoints.authentication import Authenticator
 from santiago_platform.entrypoints.console.browser import local
 from santiago_platform.entrypoints.console.pages import FORMS, PAGES
+from santiago_platform.entrypoints.console.sign_in import KEPT, KEPT_OF_ONE, SignIns
+from santiago_platform.entrypoints.rates import Rates
 from santiago_platform.operations.issue_token import TokenRequest, issue_token, revoke_token
 
 ROOT = Principal(name="root", role=Role.OWNER)
@@ -87,6 +91,23 @@ async def test_signing_in_as_somebody_else_signs_out_who_it_was(signed_in: Visit
     visitor.http.cookies.clear()
     visitor.http.cookies.update(cookies)
     assert (await visitor.get("/")).status_code == 303
+
+
+async def test_who_signs_in_without_end_signs_out_itself_and_not_the_others(platform: FakePlatform) -> None:
+    sign_ins = SignIns(platform.ports, Authenticator(platform.ports), Rates(platform.ports))
+    ann, eve = [
+        (await issue_token(platform.ports, ROOT, TokenRequest(name=name, role=Role.OBSERVER))).token
+        for name in ("ann", "eve")
+    ]
+    hers = await sign_ins.sign_in(ann, "192.0.2.1")
+    cookies = []
+    for client in range(KEPT):
+        platform.clock.advance(1)
+        cookies.append(await sign_ins.sign_in(eve, f"192.0.2.{client}"))
+    assert (await sign_ins.known(hers))[1].name == "ann"
+    assert (await sign_ins.known(cookies[-1]))[1].name == "eve"
+    with pytest.raises(PlatformError, match="nobody is signed in"):
+        await sign_ins.known(cookies[-1 - KEPT_OF_ONE])
 
 
 async def test_a_token_that_is_revoked_or_expires_ends_its_sign_ins(visit: Visit, platform: FakePlatform) -> None:
