@@ -56,7 +56,8 @@ class ResourceUpdates:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def watch(self, principal: Principal, uri: str, seen: str, tell: Tell) -> Callable[[], None]:
-        """From now on `tell` is called with `uri` whenever it is no longer as it was `seen`. Returns what ends that.
+        """From now on `tell` is called with `uri` whenever it is no longer as it was `seen`; a last time once it may
+        not be read any more. Returns what ends that.
 
         Raises PlatformError(RESOURCE_EXHAUSTED) where too much is listened to.
         """
@@ -91,8 +92,9 @@ class ResourceUpdates:
             if key not in now:
                 now[key] = await self._look_again(watch)
             found = now[key]
-            if found is None:
+            if found is None:  # told once more, so that nobody keeps to what may not be read any more
                 self._watches.discard(watch)
+                await watch.tell(watch.uri)
             elif found != watch.seen:
                 watch.seen = found
                 await watch.tell(watch.uri)

@@ -31,8 +31,9 @@ CLIENTS_KEPT = 10_000
 
 @dataclass(eq=False)
 class SignIn:
-    """who: tenant and name. session: of the platform, None where the disk is too full to open one. form_key: what its forms send along, which
-    no other page can know. wakes: of the streams that are open for it. ended: nobody is signed in by it any more."""
+    """who: tenant and name. session: of the platform, None where the disk is too full to open one. form_key: what its
+    forms send along, which no other page can know. wakes: of the streams that are open for it. ended: nobody is signed
+    in by it any more."""
 
     who: tuple[str, str]
     token: str

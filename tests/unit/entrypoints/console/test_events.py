@@ -96,8 +96,8 @@ class Place:
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    platform = FakePlatform()
+async def place(policy: Any) -> AsyncIterator[Place]:
+    platform = FakePlatform(policy=policy)
     issued = await issue_token(platform.ports, ROOT, TokenRequest(name="owner", role=Role.OWNER))
     made = Place(platform, issued.token)
     await made.sign_in()
@@ -125,6 +125,15 @@ async def test_what_changed_before_it_listened_is_told_at_once(place: Place) -> 
     await mail(place, "meanwhile")
     async with place.listening(url) as pieces:
         assert "event: changed" in await asyncio.wait_for(pieces.get(), 5)
+
+
+async def test_a_page_that_may_not_be_seen_any_more_is_looked_at_again(place: Place, policy: Any) -> None:
+    async with place.listening(await place.events_of(PAGE)) as pieces:
+        policy.off = True
+        await place.console.updates.pass_over()
+        assert "event: changed" in await asyncio.wait_for(pieces.get(), 5)
+        assert place.console.updates.count == 0
+    assert (await place.http.get(PAGE)).status_code == 403
 
 
 async def test_signing_out_ends_its_streams(place: Place) -> None:
