@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from .adapters.stores.approvals import StoredApprovals
 from .adapters.stores.incidents import StoredIncidents
 from .adapters.stores.sqlite import SqliteStore
 from .adapters.system import LoopActivation, SystemClock
+from .adapters.traces import open_traces
 from .adapters.webhook import HttpWebhook
 from .adapters.workspace.init import Initialised, init_workspace
 from .adapters.workspace.postmortems import FilePostmortems
@@ -88,6 +90,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
     end_builds(layout.builds)  # of a daemon that was killed
     async with AsyncExitStack() as stack:
         clock = SystemClock()
+        traces = open_traces(os.environ)
+        stack.push_async_callback(traces.close)
         store = SqliteStore(layout.database)
         stack.push_async_callback(store.close)
         secrets = FileSecrets(layout.secrets, layout.keys, clock)
@@ -141,11 +145,19 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                     tenants=tenants,
                     watchdog=stack.enter_context(MemoryWatchdog(layout)),
                     secrets=secrets.values,
+                    telemetry=lambda: workspace.last_good_settings().telemetry,
                 ),
                 jobs=LocalJobs(
                     layout,
                     platform.supervisor,
-                    Launcher(layout, platform.supervisor, artifacts, tenants=tenants, secrets=secrets.values),
+                    Launcher(
+                        layout,
+                        platform.supervisor,
+                        artifacts,
+                        tenants=tenants,
+                        secrets=secrets.values,
+                        telemetry=lambda: workspace.last_good_settings().telemetry,
+                    ),
                 ),
                 traffic=traffic,
                 visitor=visitor,
@@ -175,6 +187,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 identity_provider=OAuthIdentityProvider(layout.root, workspace.last_good_settings, clock),
                 notifier=AppriseNotifier(layout.root),
                 reports=FileReports(layout.root, layout.ship_log / "reports"),
+                traces=traces,
             ),
             addresses=addresses,
             hook_token=webhook_token(layout),

@@ -183,6 +183,12 @@ class FlagSettings(Value):
     origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$")], ...] = ()
 
 
+class Telemetry(Value):
+    """otlp_endpoint: where services send OTLP over HTTP; None: they are told nothing. It has no credentials in it."""
+
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=1000)] | None = None
+
+
 class SessionSettings(Value):
     """ttl_seconds: after which a session expires unless it is renewed."""
 
@@ -214,6 +220,7 @@ class Settings(Value):
     addresses: Addresses = Addresses()
     ingress: Ingress = Ingress()
     flags: FlagSettings = FlagSettings()
+    telemetry: Telemetry = Telemetry()
     budget: AiBudget = AiBudget()
     advisors: Advisors = Advisors()
     roles: dict[Role, RoleSettings] = {}

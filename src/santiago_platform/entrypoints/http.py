@@ -32,6 +32,7 @@ from .mcp_server import build_server
 from .metrics import ServerMetrics
 from .rates import Rates
 from .resource_updates import ResourceUpdates
+from .tracing import TracingMiddleware
 
 PASSED_KEPT = 64  # hosts and origins that were let pass, as they were sent
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -91,7 +92,8 @@ def build_app(
         oauth=lambda: oauth_of(ports),
         exempt=lambda path: path in (HOOK_PATH, a2a.CARD_PATH) or is_console(path),
     )
-    return _HostMiddleware(known, hosts)
+    guarded = _HostMiddleware(known, hosts)
+    return TracingMiddleware(guarded, ports.traces) if ports.traces.enabled else guarded
 
 
 def _principal_of_context(context: ServerRequestContext[Any, Any]) -> Principal:

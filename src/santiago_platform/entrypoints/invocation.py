@@ -57,8 +57,27 @@ class ToolCalls:
         self, principal: Principal, name: str, arguments: Mapping[str, Any], report: Report | None = None
     ) -> Answer:
         """Raises PlatformError alone: a fault of ours is INTERNAL with an id that the log has too."""
+        if not self._ports.traces.enabled:
+            return await self._answer(principal, name, arguments, report)
+        known = name if name in TOOLS else "unknown"
+        told: dict[str, str | int] = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": known,
+            "santiago.principal": principal.name,
+            "santiago.tenant": principal.tenant,
+            "santiago.arguments": len(arguments),
+        }
+        with self._ports.traces.span(f"execute_tool {known}", attributes=told) as span:
+            answer = await self._answer(principal, name, arguments, report)
+            span.tell({"santiago.answer_bytes": len(answer.text)})
+            return answer
+
+    async def _answer(
+        self, principal: Principal, name: str, arguments: Mapping[str, Any], report: Report | None
+    ) -> Answer:
         started = time.perf_counter()
         label, outcome = "unknown", "ok"
+        self.metrics.tool_begun()
         try:
             tool = find_tool(name)
             label = tool.name

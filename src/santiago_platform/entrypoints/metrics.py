@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 # Around the objectives: p95 under 50 ms is the aim, under 500 ms the contract. Waiting calls end up in +Inf.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -25,6 +33,9 @@ class ServerMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self._in_flight = Gauge(
+            "santiago_tool_calls_in_flight", "Tool calls that are being answered.", registry=self.registry
+        )
         self._passes = Counter(
             "santiago_reconcile_passes", "Passes of the loops.", ["loop", "outcome"], registry=self.registry
         )
@@ -45,7 +56,12 @@ class ServerMetrics:
             "santiago_alerts_received", "Alerts that Alertmanager sent.", ["status"], registry=self.registry
         )
 
+    def tool_begun(self) -> None:
+        """`tool_called` follows, whatever happens."""
+        self._in_flight.inc()
+
     def tool_called(self, tool: str, outcome: str, seconds: float) -> None:
+        self._in_flight.dec()
         self._calls.labels(tool, outcome).inc()
         self._seconds.labels(tool).observe(seconds)
 

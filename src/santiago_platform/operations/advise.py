@@ -24,6 +24,7 @@ from ..domain.proposal import Ask, Completion, Draft, Planner, Proposal, Usage
 from ..ports import Ports
 from ..ports.advisors import Advisor, AnswerError, NotBilledError
 from ..ports.client_model import NeedsInput, calling
+from ..ports.traces import Kind
 from .ai_budget import reserve, settle, spent_today, worst_case
 
 CORRECTABLE = frozenset({ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_FOUND})
@@ -127,7 +128,7 @@ async def _call(
         await _settle(ports, charge, Settlement.RELEASED)
         raise _Failed(PlatformError(ErrorCode.UNAVAILABLE, "it is left alone after several failures"), ZERO)
     try:
-        completion = await advisor.propose(ask, model)
+        completion = await _asked(ports, advisor, model, ask, operation)
     except NotBilledError as exc:
         await _settle(ports, charge, Settlement.RELEASED)
         ports.advisors.report(advisor, exc)
@@ -148,6 +149,29 @@ async def _call(
     settled = await _settle(ports, charge, outcome, completion.usage, price)
     ports.advisors.report(advisor, None)
     return completion, settled.amount_usd
+
+
+async def _asked(ports: Ports, advisor: Advisor, model: str, ask: Ask, operation: str) -> Completion:
+    told: dict[str, str | int | float] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": advisor.name,
+        "gen_ai.request.model": model,
+        "gen_ai.request.max_tokens": ask.max_answer_tokens,
+        "santiago.task": ask.task,
+    }
+    if operation:
+        told["santiago.operation"] = operation
+    with ports.traces.span(f"chat {model}", kind=Kind.CLIENT, attributes=told) as span:
+        completion = await advisor.propose(ask, model)
+        answered: dict[str, str | int | float] = {"gen_ai.response.model": completion.model}
+        if completion.usage is not None:
+            answered["gen_ai.usage.input_tokens"] = completion.usage.input_tokens
+            answered["gen_ai.usage.output_tokens"] = completion.usage.output_tokens
+            price = advisor.price(model)
+            if price is not None:
+                answered["santiago.cost_usd"] = float(price.of(completion.usage))
+        span.tell(answered)
+        return completion
 
 
 async def _settle(

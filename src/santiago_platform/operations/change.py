@@ -75,7 +75,12 @@ async def change(
         )
 
     try:
-        yield record
+        with ports.traces.span(
+            f"change {action}",
+            attributes={"santiago.operation": operation, "santiago.subject": subject},
+            operation=operation,
+        ):
+            yield record
     except NeedsInput:
         await complete("asked", {"reason": "the client's model is asked; the call made again goes on with it"})
         raise
@@ -127,6 +132,19 @@ async def complete_operation(ports: Ports, operation: Operation) -> None:
         post(tx, announcements(logged, settings.kind_of(logged.environment), _version(tx, logged)), settings)
 
     await ports.store.write(unit)
+    ports.traces.operation(
+        operation.id,
+        f"operation {operation.kind}",
+        operation.created_at,
+        operation.finished_at or ports.clock.now(),
+        {
+            "santiago.operation": operation.id,
+            "santiago.service": operation.service,
+            "santiago.environment": operation.environment,
+            "santiago.state": operation.state,
+        },
+        failed=operation.state in (OperationState.FAILED, OperationState.ROLLED_BACK),
+    )
 
 
 def _version(view: Snapshot, operation: Operation) -> str:

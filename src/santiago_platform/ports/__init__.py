@@ -29,6 +29,7 @@ from .rules import Rules
 from .secrets import Secrets
 from .ship_log import ShipLog
 from .store import Store
+from .traces import Traces
 from .traffic import Traffic
 from .visitor import Visitor
 from .webhook import Webhook
@@ -68,6 +69,7 @@ class Ports:
     identity_provider: IdentityProvider
     notifier: Notifier
     reports: Reports
+    traces: Traces
 
 
 __all__ = [
@@ -97,6 +99,7 @@ __all__ = [
     "Secrets",
     "ShipLog",
     "Store",
+    "Traces",
     "Traffic",
     "Visitor",
     "Webhook",

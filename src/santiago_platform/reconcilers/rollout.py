@@ -325,6 +325,15 @@ class RolloutReconciler:
         except _OvertakenError:
             return
         self._synthetic.keep(after)
+        if after.phase is not rollout.phase:
+            self._ports.traces.step(
+                after.operation_id,
+                f"rollout {rollout.phase}",
+                rollout.phase_since,
+                now,
+                {"santiago.operation": after.operation_id, "santiago.rollout": after.id, "santiago.step": rollout.step},
+                failed=after.phase.going_back and not rollout.phase.going_back,
+            )
         log.info("%s/%s %s: %s %s", after.service, after.environment, after.operation_id, after.phase, after.reason)
         if finished is not None:
             self._canary.forget(after.id)

@@ -146,7 +146,7 @@ def fake() -> FakePlatform:
 
 
 def test_every_metric_of_the_server_is_documented() -> None:
-    kinds = {"counter": "_total", "histogram": ""}
+    kinds = {"counter": "_total", "gauge": "", "histogram": ""}
     text = _guide("http-api")
     names = {
         family.name + kinds[family.type]

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from santiago_platform.adapters.fake.advisors import FakeAdvisor
 from santiago_platform.adapters.fake.platform import FakePlatform
 from santiago_platform.adapters.stores.sqlite import SqliteStore
+from santiago_platform.adapters.traces import OpenTelemetryTraces
 from santiago_platform.domain.advisor import Advisors as AdvisorSettings
 from santiago_platform.domain.budget import MOST_USD, AiBudget, Charge, Price, Settlement
 from santiago_platform.domain.environment import Environment, Settings
@@ -22,6 +26,7 @@ from santiago_platform.operations.advise import advise
 from santiago_platform.operations.ai_budget import reserve, settle_interrupted, worst_case
 from santiago_platform.operations.scale_resources import ScaleRequest
 from santiago_platform.ports.advisors import AnswerError, NotBilledError
+from santiago_platform.testing.otlp_collector import seen
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 PRICE = Price(input_usd=Decimal(1), output_usd=Decimal(10))
@@ -284,3 +289,21 @@ async def test_a_thousand_callers_at_the_last_dollar_overspend_by_nothing(tmp_pa
     assert asked == len(charges) == int(1 / worst) > 10
     assert sum(c.amount_usd for c in charges) == asked * worst <= 1
     assert most_at_once <= 1
+
+
+async def test_a_collector_is_told_model_tokens_and_cost_of_a_call_and_nothing_that_was_said() -> None:
+    kept = InMemorySpanExporter()
+    platform = FakePlatform(traces=OpenTelemetryTraces(SimpleSpanProcessor(kept)))
+    asked = question(words="hunter2", prompt="hunter2")
+    await ask(platform, external("one", NotBilledError(ErrorCode.UNAVAILABLE, "hunter2")), ask=asked, operation="op-1")
+    await ask(platform, external("two", ANSWERED), ask=asked)
+    failed, answered = seen(encode_spans(kept.get_finished_spans()))
+    assert (failed.attributes["gen_ai.provider.name"], failed.attributes["error.type"]) == ("one", "unavailable")
+    assert failed.attributes["santiago.operation"] == "op-1"
+    assert failed.failed
+    assert (answered.name, answered.kind) == ("chat strong", "client")
+    assert answered.attributes["gen_ai.response.model"] == "m"
+    assert answered.attributes["gen_ai.usage.input_tokens"] == USED.input_tokens
+    assert answered.attributes["gen_ai.usage.output_tokens"] == USED.output_tokens
+    assert answered.attributes["santiago.cost_usd"] == pytest.approx(float(COST))
+    assert "hunter2" not in failed.text + answered.text

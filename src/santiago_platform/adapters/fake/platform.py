@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...ports import Policy, Ports
+from ...ports import Policy, Ports, Traces
 from ..policies.cedar import CedarPolicy
 from ..system import LoopActivation
+from ..traces import NoTraces
 from .advisors import FakeAdvisors
 from .clock import ManualClock
 from .compute import FakeCompute
@@ -56,6 +57,7 @@ class FakePlatform:
     policy: Policy = field(default_factory=CedarPolicy)  # the default rules, as they are in use
     notifier: FakeNotifier = field(default_factory=FakeNotifier)
     reports: FakeReports = field(default_factory=FakeReports)
+    traces: Traces = field(default_factory=NoTraces)  # what is looked at is OpenTelemetry's own, in memory
 
     def __post_init__(self) -> None:
         self.ship_log = FakeShipLog(self.clock)
@@ -93,4 +95,5 @@ class FakePlatform:
             identity_provider=self.identity_provider,
             notifier=self.notifier,
             reports=self.reports,
+            traces=self.traces,
         )

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from ...domain.environment import Telemetry
 from ...domain.workload import Container, Instance, Probe
 from ...ports.artifacts import Artifacts
 from ...ports.clock import Clock
@@ -83,12 +84,16 @@ class LocalCompute:
         groups: ControlGroups | None = None,
         watchdog: MemoryWatchdog | None = None,
         secrets: Values = lambda _template: {},
+        telemetry: Callable[[], Telemetry] = Telemetry,
     ) -> None:
-        """tenants None: there is one. watchdog: that runs as long as this is used. secrets: as of a Launcher."""
+        """tenants None: there is one. watchdog: that runs as long as this is used. secrets, telemetry: as of a
+        Launcher."""
         self._layout = layout
         self._supervisor = supervisor
         self._registry = registry
-        self._launcher = Launcher(layout, supervisor, artifacts, tenants=tenants, groups=groups, secrets=secrets)
+        self._launcher = Launcher(
+            layout, supervisor, artifacts, tenants=tenants, groups=groups, secrets=secrets, telemetry=telemetry
+        )
         self._clock = clock
         self._watchdog = watchdog or MemoryWatchdog(layout)
         self._uses: dict[str, _Use] = {}

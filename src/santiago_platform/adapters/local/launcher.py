@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...domain.environment import Settings
+from ...domain.environment import Settings, Telemetry
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.secret import revealed
 from ...domain.workload import Container, Template
@@ -25,6 +25,7 @@ from .mounts import Mounts, mounts, try_mounts
 from .podman import Podman
 from .podman_container import contain, container_name
 from .supervisor import Supervisor
+from .telemetry import telemetry_variables
 from .tenants import Tenants
 from .unit import INSTANCE_VARIABLE, Unit
 
@@ -61,8 +62,10 @@ class Launcher:
         tenants: Tenants | None = None,
         groups: ControlGroups | None = None,
         secrets: Values = lambda _template: {},
+        telemetry: Callable[[], Telemetry] = Telemetry,
     ) -> None:
-        """tenants None: there is one. secrets: what the references of a template stand for, by their text."""
+        """tenants None: there is one. secrets: what the references of a template stand for, by their text. telemetry:
+        where services send theirs, asked with each start."""
         self._layout = layout
         self._supervisor = supervisor
         self._artifacts = artifacts
@@ -70,6 +73,7 @@ class Launcher:
         self.podman = Podman(layout)
         self._groups = groups or ControlGroups(layout.id)
         self._secrets = secrets
+        self._telemetry = telemetry
         self._mountable: set[str] = set()  # versions whose files and volumes were mounted once
 
     async def admit(self, tenant: str) -> None:
@@ -112,7 +116,8 @@ class Launcher:
         self, name: str, template: Template, release: Unpacked, ports: dict[str, int], **fields: Any
     ) -> Launchable:
         """The unit `name` of a template. ports: allocated, by port name. fields: further ones of the unit."""
-        environments = {c.name: self._environment(template, c, ports, release) for c in template.containers}
+        told = telemetry_variables(self._telemetry(), template, name)
+        environments = {c.name: told | self._environment(template, c, ports, release) for c in template.containers}
         make = self._contained if release.image else self._plain
         return make(name, template, release.directory, environments, self._secrets(template), fields)
 

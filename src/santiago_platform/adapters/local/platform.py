@@ -36,7 +36,7 @@ ENVOY_DRAIN_SECONDS, ENVOY_START_SECONDS = 30.0, 30.0
 SYSTEM_UNITS = (DAEMON, *ENVOYS, "prometheus", "alertmanager")
 # What of the caller's environment the daemon needs: to find the user's directories, and the settings.
 _PASSED_ON = ("HOME", "PATH", "LANG", "TMPDIR", "USER", "LOGNAME")
-_PASSED_ON_PREFIXES = ("XDG_", "SANTIAGO_", "GIT_AUTHOR_", "GIT_COMMITTER_")
+_PASSED_ON_PREFIXES = ("XDG_", "SANTIAGO_", "OTEL_", "GIT_AUTHOR_", "GIT_COMMITTER_")
 
 
 class Ports(Value):

@@ -12,10 +12,12 @@ from pathlib import Path
 from ...domain.errors import ErrorCode, PlatformError
 from ..layout import Layout
 
-# What `up` reads or passes on. No SANTIAGO_TOKEN: a unit's file is for all to read.
+# What `up` reads or passes on. No SANTIAGO_TOKEN and no OTEL_EXPORTER_OTLP_HEADERS: a unit's file is for all to read.
 _PASSED_ON = (
     "PATH", "LANG", "XDG_CACHE_HOME", "XDG_STATE_HOME",
     "SANTIAGO_HOST", "SANTIAGO_HOST_NAMES", "SANTIAGO_INGRESS_PORT", "SANTIAGO_PORT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 )  # fmt: skip
 
 _UNIT = """\
