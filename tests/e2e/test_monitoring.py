@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from santiago_platform.adapters.local.platform import known_ports
+from santiago_platform.domain.trace import operation_ids
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
+from santiago_platform.testing.otlp_collector import OtlpCollector, SeenSpan
 from santiago_platform.testing.running_platform import RunningPlatform, call
 
 pytestmark = pytest.mark.e2e
@@ -34,9 +38,20 @@ FAILING = "    def do_GET(self):\n        if self.path == '/bad':\n            r
 
 
 @pytest.fixture(scope="module")
-def platform(lifeline: Lifeline) -> Iterator[RunningPlatform]:
-    """With a `hello` that answers 500 where it is asked for /bad."""
-    with RunningPlatform(lifeline) as platform:
+def collector() -> Iterator[OtlpCollector]:
+    with OtlpCollector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def platform(lifeline: Lifeline, collector: OtlpCollector) -> Iterator[RunningPlatform]:
+    """With a `hello` that answers 500 where it is asked for /bad. It tells the collector what it does."""
+    with RunningPlatform(lifeline, up=False) as platform, pytest.MonkeyPatch.context() as variables:
+        variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        variables.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        with (platform.root / "santiago.yaml").open("a") as settings:
+            settings.write(f"telemetry: {{otlp_endpoint: {collector.endpoint}}}\n")
+        platform.santiago("up", "-d")
         platform.replace(SERVER, "    def do_GET(self):\n", FAILING)
         (platform.root / "services/hello/slo.yaml").write_text(SLO.format(target=0.99))
         platform.commit("hello fails where it is asked to")
@@ -120,3 +135,53 @@ async def test_the_rules_of_an_slo_come_with_the_deploy_and_change_when_they_are
         waited = await call(client, "manage_operation", {"action": "wait", "operation": back["operations"][0]["id"]})
     assert waited["operations"][0]["state"] == "succeeded"
     assert (await shown())["differs"]
+
+
+async def test_the_collector_is_told_of_a_deploy_by_the_daemon_and_services_are_told_of_the_collector(
+    platform: RunningPlatform, collector: OtlpCollector
+) -> None:
+    async with platform.client() as client:
+        history = await call(client, "manage_operation", {"action": "history", "service": "hello"})
+    deploy = next(operation for operation in history["operations"] if operation["kind"] == "deploy_service")
+    trace = f"{operation_ids(deploy['id'])[0]:032x}"
+
+    async def told() -> dict[str, SeenSpan]:
+        return {span.name: span for span in collector.spans if span.trace == trace}
+
+    spans = await eventually(told, lambda seen: "operation deploy_service" in seen, 30)
+    whole = spans["operation deploy_service"]
+    assert whole.resource["service.name"] == "santiago"
+    assert {"rollout releasing", "rollout starting", "rollout proving"} <= spans.keys()
+    assert all(span.parent == whole.span for name, span in spans.items() if name.startswith("rollout "))
+    (change,) = [span for span in collector.spans if span.links == ((trace, whole.span),)]
+    (tool,) = [span for span in collector.spans if span.span == change.parent]
+    assert tool.name == "execute_tool deploy_service"
+    assert platform.token not in "".join(span.text for span in collector.spans)
+
+    (unit, *_) = platform.layout.units.glob("hello__production__*__0")
+    assert {f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.endpoint}", "OTEL_SERVICE_NAME=hello"} <= environment_of(unit.name)
+
+
+async def test_the_platforms_own_objectives_are_measured(platform: RunningPlatform) -> None:
+    async def measured() -> dict[str, Any]:
+        found = platform.json("report", "slo")
+        assert found["problems"] == []
+        return {slo["slo"]: slo.get("sli_ratio") for slo in found["slos"] if slo["service"] == "santiago"}
+
+    found = await eventually(measured, lambda seen: len(seen) == 4 and None not in seen.values(), 150)
+    assert found.keys() == {"availability", "latency", "throughput", "errors"}
+    assert found["throughput"] == 1  # of calls, none of which was turned away
+    assert all(0 < ratio <= 1 for ratio in found.values()), found
+    (shown,) = platform.json("monitoring", "show", "santiago")
+    assert (shown["loaded"], shown["differs"]) == (True, [])
+
+
+def environment_of(instance: str) -> set[str]:
+    """Of the process that is the instance, or of one of its launchers."""
+    mark = f"SANTIAGO_INSTANCE={instance}"
+    found: set[str] = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            found |= set(words) if mark in words else set()
+    return found
