@@ -36,6 +36,7 @@ from .adapters.local.probe import LocalProbe
 from .adapters.local.prometheus import PrometheusConfig, PrometheusMetrics
 from .adapters.local.restore import Restored, restore
 from .adapters.local.rules import PrometheusRules
+from .adapters.local.silences import AlertmanagerSilences
 from .adapters.local.systemd import SystemdUnit, systemd_unit
 from .adapters.local.tenants import Tenants
 from .adapters.local.visitor import IngressVisitor
@@ -128,6 +129,8 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
         stack.push_async_callback(metrics.close)
         rules = PrometheusRules(layout.prometheus / "rules", addresses.prometheus)
         stack.push_async_callback(rules.close)
+        silences = AlertmanagerSilences(addresses.alertmanager)
+        stack.push_async_callback(silences.close)
         visitor = IngressVisitor(addresses.ingress)
         stack.push_async_callback(visitor.close)
         yield Wired(
@@ -165,6 +168,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
                 metrics=metrics,
                 logs=FileLogs(layout, secrets.hide),
                 rules=rules,
+                silences=silences,
                 clock=clock,
                 activation=LoopActivation(),
                 disk=LocalDisk(layout),

@@ -42,6 +42,7 @@ CHANGE_ACTIONS = WAY_BACK_ACTIONS | frozenset(
         "release_service",
         "run_job",
         "scale_resources",
+        "silence_alert",
     }
 )
 # What is only said to others.

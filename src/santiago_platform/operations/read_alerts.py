@@ -9,6 +9,7 @@ from pydantic import WithJsonSchema
 from ..domain.alert import Alert
 from ..domain.errors import PlatformError
 from ..domain.identity import Principal
+from ..domain.silence import Silence
 from ..domain.value import Value
 from ..ports import Ports
 from .authority import ALL, authorise, is_shown
@@ -37,9 +38,11 @@ class AlertView(Value):
 
 
 class AlertsAnswer(Value):
-    """operation: of a change, as manage_operation shows it, with what came of trying the alert."""
+    """operation: of a change, as manage_operation shows it, with what came of trying the alert. silences: None while
+    Alertmanager does not answer."""
 
     alerts: tuple[AlertView, ...] = ()
+    silences: tuple[Silence, ...] | None = ()
     operation: Annotated[OperationView | None, WithJsonSchema({"type": "object"})] = None
 
 
@@ -52,7 +55,7 @@ async def read_alerts(
     if service is not None:
         await require_service(ports, principal, settings, service)
 
-    def shown(alert: Alert) -> bool:
+    def shown(alert: Alert | Silence) -> bool:
         return (
             service in (None, alert.service)
             and environment in (None, alert.environment)
@@ -62,7 +65,11 @@ async def read_alerts(
 
     found = [alert for alert in await ports.store.read(lambda v: v.alerts()) if shown(alert)][:LIMIT]
     states = await _states(ports) if found else {}
-    return AlertsAnswer(alerts=tuple(_view(alert, states) for alert in found))
+    try:
+        silences = tuple(silence for silence in await ports.silences.active() if shown(silence))[:LIMIT]
+    except PlatformError:
+        silences = None
+    return AlertsAnswer(alerts=tuple(_view(alert, states) for alert in found), silences=silences)
 
 
 async def _states(ports: Ports) -> dict[tuple[str, str, str], str] | None:

@@ -28,6 +28,7 @@ from .reports import Reports
 from .rules import Rules
 from .secrets import Secrets
 from .ship_log import ShipLog
+from .silences import Silences
 from .store import Store
 from .traces import Traces
 from .traffic import Traffic
@@ -52,6 +53,7 @@ class Ports:
     metrics: Metrics
     logs: Logs
     rules: Rules
+    silences: Silences
     clock: Clock
     activation: Activation
     disk: Disk
@@ -98,6 +100,7 @@ __all__ = [
     "Rules",
     "Secrets",
     "ShipLog",
+    "Silences",
     "Store",
     "Traces",
     "Traffic",

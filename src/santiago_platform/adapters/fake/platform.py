@@ -23,6 +23,7 @@ from .reports import FakeReports
 from .rules import FakeRules
 from .secrets import FakeSecrets
 from .ship_log import FakeShipLog
+from .silences import FakeSilences
 from .store import FakeStore
 from .traffic import FakeTraffic
 from .visitor import FakeVisitor
@@ -63,6 +64,7 @@ class FakePlatform:
         self.ship_log = FakeShipLog(self.clock)
         self.registry = FakeRegistry(self.artifacts)
         self.secrets = FakeSecrets(self.clock)
+        self.silences = FakeSilences(self.clock)
         self.visitor = FakeVisitor(self.traffic)
         self.probe = FakeProbe(self.compute, self.traffic, self.flags, self.evidence)
         self.ports = Ports(
@@ -78,6 +80,7 @@ class FakePlatform:
             metrics=self.metrics,
             logs=self.logs,
             rules=self.rules,
+            silences=self.silences,
             clock=self.clock,
             activation=LoopActivation(),
             disk=self.disk,

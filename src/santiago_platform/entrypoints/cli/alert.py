@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ...domain.rules import Severity
 from ...domain.signal import Signal
@@ -16,7 +17,7 @@ Service = Annotated[str, typer.Option("--service", "-s", help="Whose alert it is
 InEnvironment = Annotated[str, typer.Option("--env", "-e", help="In which environment.")]
 Reason = Annotated[str, typer.Option(help="Goes to the ship's log.")]
 
-alert = typer.Typer(help="Alerts: made, tried, tested, listed, removed.", no_args_is_help=True)
+alert = typer.Typer(help="Alerts: made, tried, tested, listed, silenced, removed.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +82,26 @@ def remove(
     _change(as_json, action="remove", spec=place)
 
 
+@alert.command()
+def silence(
+    name: Name,
+    service: Service,
+    reason: Annotated[str, typer.Option(help="Why nobody need be told.")],
+    environment: InEnvironment = "production",
+    hours: Annotated[float, typer.Option("--for", help="Hours, 720 at most.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Let an alert tell nobody for a while; it goes on firing."""
+    place = {"name": name, "service": service, "environment": environment}
+    _silence(as_json, "silence", {**place, "for_seconds": hours * 3600, "reason": reason})
+
+
+@alert.command()
+def unsilence(name: Name, service: Service, environment: InEnvironment = "production", as_json: AsJson = False) -> None:
+    """End the silence of an alert."""
+    _silence(as_json, "unsilence", {"name": name, "service": service, "environment": environment})
+
+
 @alert.command("list")
 def list_alerts(
     service: Annotated[str | None, typer.Option("--service", "-s", help="Of this service alone.")] = None,
@@ -90,7 +111,8 @@ def list_alerts(
     """List the alerts, and which of them fire now."""
     console.as_json = as_json
     place = {name: value for name, value in (("service", service), ("environment", environment)) if value}
-    found = daemon().tool("create_alert", action="list", spec=place)["alerts"]
+    answer = daemon().tool("create_alert", action="list", spec=place)
+    found = answer["alerts"]
     if as_json:
         console.answer(found)
         return
@@ -106,6 +128,29 @@ def list_alerts(
         for a in found
     ]
     console.table(["WHERE", "NAME", "STATE", "SEVERITY", "FOR", "CONDITION"], rows)
+    _say_silences(answer.get("silences"))
+
+
+def _silence(as_json: bool, action: str, spec: dict[str, Any]) -> None:
+    console.as_json = as_json
+    found = daemon().tool("create_alert", action=action, spec=spec)["silences"]
+    if as_json:
+        console.answer(found)
+        return
+    _say_silences(found)
+    if not found:
+        console.say(f"{spec['name']} of {spec['service']}/{spec['environment']} tells again")
+
+
+def _say_silences(silences: list[dict[str, Any]] | None) -> None:
+    if silences is None:
+        console.say("[yellow]silences are not known:[/yellow] Alertmanager does not answer")
+    for each in silences or ():
+        where, until = f"{each['service']}/{each['environment']}", each["ends_at"][:16].replace("T", " ")
+        console.say(
+            f"[yellow]silent[/yellow] {each['alert']} of {where} until {until} UTC by {escape(each['by'])}: "
+            f"{escape(each['reason'])}"
+        )
 
 
 def _change(as_json: bool, **arguments: Any) -> None:
