@@ -88,6 +88,11 @@ class Alert(_Told):
         return self.annotations.get("summary") or self.annotations.get("description") or self.name
 
     @property
+    def route(self) -> str:
+        """A role, or a receiver of `notify`; empty where its rule names none."""
+        return self._named("route")
+
+    @property
     def runbook(self) -> str:
         return self.annotations.get("runbook_url", "")
 

@@ -38,9 +38,11 @@ class Receiver(Value):
             raise ValueError("say either url_file or url_variable")
         return self
 
-    def wants(self, mail: Mail, own_tenant: str) -> bool:
+    def wants(self, mail: Mail, own_tenant: str, *, named: bool) -> bool:
+        """named: the mail says that it goes to this one. It never gets another tenant's."""
         concerned = not self.roles or not mail.to or not set(self.roles).isdisjoint(mail.to)
-        return concerned and mail.tenant == (self.tenant or own_tenant) and mail.severity.rank >= self.severity.rank
+        asked = named or (concerned and mail.severity.rank >= self.severity.rank)
+        return asked and mail.tenant == (self.tenant or own_tenant)
 
 
 class Notification(Value):
@@ -92,7 +94,7 @@ class Delivery(Value):
 def deliveries(mail: Mail, receivers: Mapping[str, Receiver], own_tenant: str) -> Iterable[Delivery]:
     """One for each receiver that wants it; their ids follow from the mail's and the receiver's."""
     for name, receiver in receivers.items():
-        if receiver.wants(mail, own_tenant):
+        if receiver.wants(mail, own_tenant, named=name == mail.receiver):
             yield Delivery(
                 id=f"dl-{mail.id}-{name}", mail=mail.id, tenant=mail.tenant, receiver=name, next_at=mail.at, at=mail.at
             )

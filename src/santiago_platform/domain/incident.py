@@ -110,7 +110,8 @@ class Attempt(Value):
 class Incident(Value):
     """One row. cause: with service and environment what tells it from others; both may be empty. firing: by group.
     alerts: the most that fired at once, about: it is stored where it doubles. affected: services: its own, and
-    those of whom an incident is open that has the same suspect. versions: that alerts were about.
+    those of whom an incident is open that has the same suspect. versions: that alerts were about. route: a role that is
+    told before others, or a receiver that is told beside them, as its worst alert says.
 
     began_at: when its first alert did. ended_at: when the last one did, while none fires. escalated: how many roles
     were told; told_at: when one last was. logged: how many events the ship's log has. reopened: how often.
@@ -126,6 +127,7 @@ class Incident(Value):
     severity: Severity
     state: IncidentState = IncidentState.OPEN
     runbook: str = ""
+    route: str = ""
     began_at: datetime
     opened_at: datetime
     acknowledged_at: datetime | None = None
@@ -232,6 +234,7 @@ def _opened(firing: tuple[Alert, ...], now: datetime, id: str, tenant: str) -> I
         title=worst.summary[:TEXT_CHARACTERS],
         severity=worst.severity,
         runbook=worst.runbook,
+        route=worst.route,
         affected=(worst.service,) if worst.service else (),
         began_at=began,
         opened_at=now,
@@ -251,6 +254,7 @@ def _reopened(incident: Incident, alert: Alert, now: datetime) -> Incident:
         "escalated": 0,
         "told_at": None,
         "postmortem": "",
+        "route": alert.route or incident.route,
     }
     return incident.model_copy(update=fresh).with_events((again,))
 
@@ -273,7 +277,7 @@ def _fires(
     if incident.ended_at is not None:
         update["ended_at"] = None
     if _SEVERITIES.index(worst.severity) > _SEVERITIES.index(incident.severity):
-        update |= {"severity": worst.severity, "escalated": 0, "told_at": None}
+        update |= {"severity": worst.severity, "escalated": 0, "told_at": None, "route": worst.route or incident.route}
         events.append(event(now, EventKind.STATE, f"is a {worst.severity} now: {worst.summary}"))
     count = len(firing) + truncated
     if count >= 2 * incident.alerts and count > 0:

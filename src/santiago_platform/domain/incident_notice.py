@@ -68,5 +68,6 @@ def _mail(incident: Incident, said: str, to: tuple[Role, ...], severity: Loudnes
         severity=severity,
         text=text[:TEXT_CHARACTERS],
         incident=incident.id,
+        receiver=incident.route if incident.route not in set(Role) else "",
         at=at,
     )

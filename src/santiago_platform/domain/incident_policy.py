@@ -51,9 +51,17 @@ class Step(Value):
     reason: str
 
 
+def escalation(incident: Incident, policy: IncidentPolicy) -> tuple[Role, ...]:
+    """Who is told, in this order: the role that its alert goes to, then those of the environment. What is no page is
+    told to the first, once."""
+    routed = (Role(incident.route),) if incident.route in set(Role) else ()
+    roles = tuple(dict.fromkeys((*routed, *policy.escalate)))
+    return roles if incident.page else roles[:1]
+
+
 def next_role(incident: Incident, policy: IncidentPolicy, now: datetime) -> Role | None:
-    """Who is to be told now; None: nobody more yet. What is no page is told to the first role, once."""
-    roles = policy.escalate if incident.page else policy.escalate[:1]
+    """Who is to be told now; None: nobody more yet."""
+    roles = escalation(incident, policy)
     if incident.state is not IncidentState.OPEN or incident.escalated >= len(roles):
         return None
     after = timedelta(seconds=policy.escalate_after_seconds)

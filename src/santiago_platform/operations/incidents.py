@@ -23,6 +23,7 @@ from ..domain.incident import (
     resolved,
 )
 from ..domain.incident_notice import acknowledges, announced, ended
+from ..domain.incident_policy import escalation
 from ..domain.mailbox import Mail
 from ..domain.value import Value
 from ..ports import Ports
@@ -149,7 +150,9 @@ def ended_mails(settings: Settings, incident: Incident) -> list[Mail]:
     """What is said of an incident that has just been resolved."""
     policy = settings.incidents_of(incident.environment)
     at = incident.resolved_at or incident.opened_at
-    return ended(incident, settings.kind_of(incident.environment), policy.escalate[: incident.escalated], at)
+    return ended(
+        incident, settings.kind_of(incident.environment), escalation(incident, policy)[: incident.escalated], at
+    )
 
 
 def acknowledge_told(ports: Ports, tx: Transaction, principal: Principal, mail: Mail, now: datetime) -> None:

@@ -20,6 +20,7 @@ from santiago_platform.adapters.stores.incidents import StoredIncidents
 from santiago_platform.domain.alert_notification import notification
 from santiago_platform.domain.budget import Price
 from santiago_platform.domain.counters import Samples
+from santiago_platform.domain.delivery import DeliveryState, Receiver
 from santiago_platform.domain.environment import Environment, Settings
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.gate import Outcome
@@ -27,6 +28,7 @@ from santiago_platform.domain.gates.incident import IncidentGate
 from santiago_platform.domain.identity import Principal, Role
 from santiago_platform.domain.incident import Evidence, Incident, IncidentState, Recovery
 from santiago_platform.domain.incident_policy import IncidentPolicy
+from santiago_platform.domain.mailbox import Severity as Loudness
 from santiago_platform.domain.operation import Operation, OperationState
 from santiago_platform.domain.policy import Verdict
 from santiago_platform.domain.proposal import Completion
@@ -198,6 +200,30 @@ async def test_nobody_answers_and_one_role_after_the_other_is_told_until_somebod
     world.platform.clock.advance(600)
     await world.passes(2)
     assert len(await world.mails(PETE)) == 2, "each role is told once"
+
+
+async def test_an_alert_that_goes_to_a_role_tells_that_first_and_then_the_others_until_one_has_it() -> None:
+    world = World(escalate=(Role.PLATFORM, Role.QA), escalate_after_seconds=10)
+    await world.fire(route="qa")
+    told = []
+    for _ in range(3):
+        await world.passes(1)
+        told.append([e.text for e in (await world.incident()).events if e.kind == "notice"])
+        world.platform.clock.advance(11)
+    assert told == [["qa is told"], ["qa is told", "platform is told"], ["qa is told", "platform is told"]]
+
+
+async def test_an_alert_that_goes_to_a_receiver_is_delivered_there_whatever_that_listens_to_else() -> None:
+    world = World()
+    quiet = Receiver(url_variable="CHAT", roles=(Role.PM,), severity=Loudness.CRITICAL)
+    settings = world.platform.workspace.current
+    world.platform.workspace.current = settings.model_copy(
+        update={"notify": {"chat": quiet, "elsewhere": quiet, "foreign": quiet.model_copy(update={"tenant": "bank"})}}
+    )
+    await world.fire(route="chat", severity="ticket")
+    await world.passes(1)
+    deliveries = await world.platform.store.read(lambda view: view.deliveries(state=DeliveryState.PENDING))
+    assert {delivery.receiver for delivery in deliveries} == {"chat"}
 
 
 async def test_who_acknowledges_the_mail_that_its_role_was_told_by_has_the_incident() -> None:
