@@ -45,6 +45,8 @@ from .adapters.notifiers.apprise import AppriseNotifier
 from .adapters.policies.cedar import CedarPolicy, read_policies
 from .adapters.reports.files import FileReports
 from .adapters.reports.markdown import to_markdown
+from .adapters.rules.export import ExportedRules
+from .adapters.rules.ruler import RulerRules
 from .adapters.secrets.file import FileSecrets
 from .adapters.ship_log.anchor import anchors, install_anchor
 from .adapters.ship_log.log_directory import verify_directory
@@ -60,6 +62,7 @@ from .adapters.workspace.postmortems import FilePostmortems
 from .adapters.workspace.workspace import FileWorkspace
 from .domain.environment import Settings
 from .domain.errors import ErrorCode, PlatformError
+from .domain.rules import MonitoringSettings, RulesTarget
 from .domain.secret import Secret, SecretRef
 from .ports import Ports
 
@@ -127,7 +130,7 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             addresses.prometheus,
         )
         stack.push_async_callback(metrics.close)
-        rules = PrometheusRules(layout.prometheus / "rules", addresses.prometheus)
+        rules = _rules(layout, workspace, addresses.prometheus)
         stack.push_async_callback(rules.close)
         silences = AlertmanagerSilences(addresses.alertmanager)
         stack.push_async_callback(silences.close)
@@ -198,6 +201,33 @@ async def wire(layout: Layout) -> AsyncIterator[Wired]:
             platform=platform,
             concerns=traffic.concerns,
         )
+
+
+def _rules(layout: Layout, workspace: FileWorkspace, port: int) -> PrometheusRules | RulerRules | ExportedRules:
+    """What `monitoring` chooses; while santiago.yaml cannot be read, the platform's own Prometheus."""
+    try:
+        chosen = workspace.settings().monitoring
+    except PlatformError:
+        chosen = MonitoringSettings()
+    if chosen.rules is RulesTarget.RULER and chosen.url:
+        headers = {"x-scope-orgid": chosen.org_id} if chosen.org_id else {}
+        if chosen.token_file:
+            headers["authorization"] = f"Bearer {_token(layout.root / Path(chosen.token_file).expanduser())}"
+        return RulerRules(chosen.url, headers)
+    if chosen.rules is RulesTarget.EXPORT and chosen.directory:
+        return ExportedRules(layout.root / Path(chosen.directory).expanduser(), chosen.format, chosen.url)
+    return PrometheusRules(layout.prometheus / "rules", port)
+
+
+def _token(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError as exc:
+        raise PlatformError(
+            ErrorCode.FAILED_PRECONDITION,
+            f"the ruler's token cannot be read: {file}: {exc.strerror}",
+            "monitoring.token_file in santiago.yaml names it",
+        ) from exc
 
 
 def keep_advisor_keys(layout: Layout, settings: Settings) -> list[str]:

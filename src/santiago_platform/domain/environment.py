@@ -23,6 +23,7 @@ from .oauth import OAuth
 from .quantity import ByteQuantity
 from .rate import RateLimit
 from .release import RegistryName
+from .rules import MonitoringSettings
 from .strategy import Strategy
 from .value import Value
 
@@ -229,6 +230,7 @@ class Settings(Value):
     oauth: OAuth | None = None
     mailbox: MailSettings = MailSettings()
     notify: dict[Name, Receiver] = {}
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     def incidents_of(self, environment: str) -> IncidentPolicy:
         """Of an environment that there is not, and of what concerns none: where somebody is told, and no more."""

@@ -52,6 +52,11 @@ def observed(owner: str, claims: Iterable[Claim], loaded: Sequence[RuleGroup] | 
     return [Observation(subject=c.subject, value=there.get(c.subject, NONE), source=source) for c in claims]
 
 
+def is_same(one: RuleGroup, other: RuleGroup) -> bool:
+    """Whether both do the same, however they are written."""
+    return _canonical(one) == _canonical(other)
+
+
 NONE = "none"
 
 

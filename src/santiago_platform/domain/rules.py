@@ -18,6 +18,41 @@ class Severity(StrEnum):
     INFO = "info"
 
 
+class RulesTarget(StrEnum):
+    """What evaluates rules."""
+
+    PROMETHEUS = "prometheus"  # that `santiago up` starts
+    RULER = "ruler"  # Mimir, Cortex and what speaks like them
+    EXPORT = "export"  # somebody else, who loads what is written
+
+
+class RulesFormat(StrEnum):
+    """What an export writes."""
+
+    FILES = "files"
+    OBJECTS = "objects"  # PrometheusRule, of the operator
+
+
+class MonitoringSettings(Value):
+    """`monitoring` in santiago.yaml. url: of the ruler, or of whoever loads an export. directory, format: of an export;
+    within the workspace, or absolute. org_id: the ruler's tenant. token_file: what it is asked with."""
+
+    rules: RulesTarget = RulesTarget.PROMETHEUS
+    url: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=1000)] | None = None
+    directory: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    format: RulesFormat = RulesFormat.FILES
+    org_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.|-]{1,150}$")] | None = None
+    token_file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.rules is RulesTarget.RULER and self.url is None:
+            raise ValueError("rules: ruler needs url")
+        if self.rules is RulesTarget.EXPORT and self.directory is None:
+            raise ValueError("rules: export needs directory")
+        return self
+
+
 class Rule(Value):
     """Either records `record` or fires `alert`. expr: PromQL. for_seconds: how long it must hold before it fires.
 

@@ -138,8 +138,13 @@ def compiled(slos: Sequence[Slo]) -> Compiled:
     return Compiled(
         groups=tuple(group for slo in slos for group in rule_groups(slo)),
         tests=tuple(test for slo in slos for test in rule_tests(slo)),
-        source=fingerprint({"slos": [slo.model_dump(mode="json") for slo in slos]}),
+        source=source_of(slos),
     )
+
+
+def source_of(slos: Sequence[Slo]) -> str:
+    """What rules were made of, without making them."""
+    return fingerprint({"slos": [slo.model_dump(mode="json") for slo in slos]})
 
 
 def changed_monitoring(operation: Operation) -> tuple[Monitoring, Monitoring]:

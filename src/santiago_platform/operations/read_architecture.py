@@ -18,6 +18,7 @@ from ..ports.compute import InstanceState, InstanceStatus
 from .authority import authorise, is_shown
 from .jobs import in_words
 from .parity import ParityView, parity
+from .read_monitoring import unapplied
 from .secrets import in_use
 from .tenancy import disk_bytes, is_own, of_all_tenants, require_service
 
@@ -200,7 +201,7 @@ async def _service(
         requirements=_requirements(ports, live, instances) if live else {},
         jobs=await ports.store.read(lambda v: in_words(v, deployment, now)) if live and live.jobs else (),
         rollout=f"{rollout.operation_id}: {rollout.phase}" if rollout else "",
-        drift=() if rollout else tuple(_drift(want, instances, route)),
+        drift=() if rollout else (*_drift(want, instances, route), *await _unwatched(ports, service, environment)),
     )
 
 
@@ -240,6 +241,18 @@ def _requirements(ports: Ports, version: Version, instances: list[InstanceStatus
         "not_enforced": "; ".join(sorted(gaps)),
     }
     return {name: value for name, value in found.items() if value}
+
+
+async def _unwatched(ports: Ports, service: str, environment: str) -> tuple[str, ...]:
+    """Where slo.yaml says otherwise than what is in force; what was taken out of force was asked for."""
+    row = await ports.store.read(lambda v: v.monitoring(service, environment))
+    if row is None or not row.source:
+        return ()
+    try:
+        count = len(unapplied(ports, row))
+    except PlatformError as exc:
+        return (f"slo.yaml: {exc.message}",)
+    return (f"slo.yaml: {count} rules are not in force as it says: configure_monitoring applies it",) if count else ()
 
 
 def _drift(want: Desired, instances: list[InstanceStatus], route: RouteStatus) -> list[str]:

@@ -14,7 +14,7 @@ from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot
 from .authority import ALL, authorise, is_shown
-from .configure_monitoring import compiled
+from .configure_monitoring import compiled, source_of
 from .operation_view import OperationView
 from .tenancy import is_own, require_service
 
@@ -69,14 +69,20 @@ def _rows(view: Snapshot, now: datetime) -> list[Monitoring]:
     return sorted([*view.monitorings(), *none], key=lambda row: (row.service, row.environment))
 
 
+def unapplied(ports: Ports, row: Monitoring) -> tuple[str, ...]:
+    """What would come, go and change if slo.yaml were applied. Raises INVALID_ARGUMENT for one that cannot be read."""
+    slos = [slo for slo in ports.workspace.slos(row.service) if slo.environment == row.environment]
+    if not slos or source_of(slos) == row.source:
+        return ()
+    return differences(row.groups, compiled(slos).groups)
+
+
 async def _view(ports: Ports, row: Monitoring) -> MonitoringView:
     rules = [rule for group in row.groups for rule in group.rules]
     problem = ""
     differs: tuple[str, ...] = ()
     try:
-        slos = [slo for slo in ports.workspace.slos(row.service) if slo.environment == row.environment]
-        made = compiled(slos)
-        differs = differences(row.groups, made.groups) if made.source != row.source and slos else ()
+        differs = unapplied(ports, row)
     except PlatformError as exc:
         problem = exc.message
     return MonitoringView(

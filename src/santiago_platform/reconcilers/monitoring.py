@@ -115,8 +115,9 @@ class MonitoringReconciler:
         proof = await self._prove(operation, groups)
         if proof.verdict is Verdict.MATCH:
             await self._end(operation, OperationState.SUCCEEDED, operation.reason, proof)
-        elif self._age(operation) > PROOF_SECONDS:
-            drifted = proof.verdict is Verdict.DRIFT
+        elif self._age(operation) > max(PROOF_SECONDS, self._ports.rules.settles_seconds):
+            # Of an export the former rules are evaluated until somebody loads the new ones.
+            drifted = proof.verdict is Verdict.DRIFT and self._ports.rules.verifiable
             state = OperationState.FAILED if drifted else OperationState.UNVERIFIED
             await self._end(operation, state, proof.summary(), proof)
 

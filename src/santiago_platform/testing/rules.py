@@ -67,6 +67,7 @@ class RulesContract:
         await self.load(rules)
         assert [group.name for group in await rules.loaded(OWNER)] == ["web/load"]
         await rules.apply(OWNER, [])
+        await self.load(rules)
 
     async def test_what_does_not_parse_and_what_fails_its_tests_is_refused_before_it_is_loaded(
         self, rules: Rules

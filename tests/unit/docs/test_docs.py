@@ -28,6 +28,7 @@ from santiago_platform.domain.mailbox import Severity
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
 from santiago_platform.domain.policy import ACTIONS, Verdict
+from santiago_platform.domain.rules import RulesFormat, RulesTarget
 from santiago_platform.domain.rules import Severity as AlertSeverity
 from santiago_platform.domain.signal import Signal
 from santiago_platform.domain.strategy import Strategy
@@ -109,7 +110,18 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_every_key_of_a_file_is_documented(model: type[BaseModel]) -> None:
     keys = _fields(model)
     assert len(keys) > 5, "the walk reaches the keys"
-    guides = ("workspace", "jobs", "gates", "canary", "advisors", "governance", "approvals", "messages", "incidents")
+    guides = (
+        "workspace",
+        "jobs",
+        "gates",
+        "canary",
+        "advisors",
+        "governance",
+        "approvals",
+        "messages",
+        "incidents",
+        "monitoring",
+    )
     text = "".join(map(_guide, guides))
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
@@ -190,6 +202,8 @@ def test_every_error_code_is_documented_with_its_status_and_whether_to_try_again
         (EventKind, "incidents"),
         (Recovery, "incidents"),
         (Evidence, "incidents"),
+        (RulesTarget, "monitoring"),
+        (RulesFormat, "monitoring"),
     ],
 )
 def test_every_value_of_an_enumeration_is_documented(values: Any, guide: str) -> None:

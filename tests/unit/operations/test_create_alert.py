@@ -282,3 +282,16 @@ async def test_a_tenant_learns_nothing_of_anothers_change_by_taking_it_back() ->
         said.append((caught.value.code, caught.value.message.replace(operation, "ID"), caught.value.hint))
     assert said[0] == said[1]
     assert world.loaded == ["Errors"]
+
+
+async def test_an_export_that_is_still_evaluated_as_it_was_before_is_no_failure(world: World) -> None:
+    world.platform.rules.verifiable = False
+    await world.made()
+    world.platform.rules.sabotaged = True
+    spec = AlertSpec(signal=Signal.LATENCY, threshold=1)
+    asked = await world.made("Slow", spec=spec)
+    world.platform.clock.advance(11)
+    await world.loop.pass_over()
+    assert (await world.status(asked.id)).state == OperationState.UNVERIFIED
+    alerts = await world.platform.store.read(lambda view: view.alerts())
+    assert {alert.name for alert in alerts} == {"Errors", "Slow"}, "what was exported stays wanted"

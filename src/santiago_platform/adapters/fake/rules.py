@@ -14,6 +14,7 @@ class FakeRules:
 
     def __init__(self, *, verifiable: bool = True) -> None:
         self.verifiable = verifiable
+        self.settles_seconds = 10.0
         self.groups: dict[str, tuple[RuleGroup, ...]] = {}
         self.down = False
         self.sabotaged = False

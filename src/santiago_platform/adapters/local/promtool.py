@@ -23,16 +23,18 @@ def render_rules(groups: Sequence[RuleGroup], *, annotations: bool = True) -> st
     """The text of a rule file. Durations are written in milliseconds, which every version reads."""
     return _dump(
         {
-            "groups": [
-                {
-                    "name": group.name,
-                    "interval": _duration(group.interval_seconds),
-                    "rules": [_rule(rule, annotations=annotations) for rule in group.rules],
-                }
-                for group in groups
-            ]
+            "groups": [group_document(group, annotations=annotations) for group in groups],
         }
     )
+
+
+def group_document(group: RuleGroup, *, annotations: bool = True) -> dict[str, Any]:
+    """As rule files, rulers and the operator take it."""
+    return {
+        "name": group.name,
+        "interval": _duration(group.interval_seconds),
+        "rules": [_rule(rule, annotations=annotations) for rule in group.rules],
+    }
 
 
 def render_tests(groups: Sequence[RuleGroup], tests: Sequence[RuleTest]) -> str:

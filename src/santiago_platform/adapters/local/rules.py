@@ -22,6 +22,7 @@ class PrometheusRules:
     """Implements ports.rules.Rules. directory: that its configuration names; port: of Prometheus, on loopback."""
 
     verifiable = True
+    settles_seconds = 10.0
 
     def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory

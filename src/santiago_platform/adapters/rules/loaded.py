@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,14 +14,17 @@ from ...domain.rules import Rule, RuleGroup
 ANSWER_BYTES = 64 * 1024 * 1024
 
 
-async def loaded_rules(client: httpx2.AsyncClient, owner: str, path: str = "/api/v1/rules") -> tuple[RuleGroup, ...]:
-    """Groups of the file, or the namespace, that is named after `owner`. Raises UNAVAILABLE."""
+async def loaded_rules(
+    client: httpx2.AsyncClient, name: str | re.Pattern[str], path: str = "/api/v1/rules"
+) -> tuple[RuleGroup, ...]:
+    """Groups of the file, or the namespace, that has this name. Raises UNAVAILABLE."""
+    of = name if isinstance(name, re.Pattern) else re.compile(re.escape(name))
     try:
         answer = await client.get(path)
         if answer.status_code != 200 or len(answer.content) > ANSWER_BYTES:
             raise ValueError(f"{answer.status_code}: {answer.text[:300]}")
         groups = answer.json()["data"]["groups"]
-        found = [group for group in groups if PurePosixPath(group["file"]).stem == owner]
+        found = [group for group in groups if of.fullmatch(PurePosixPath(group["file"]).stem)]
         return tuple(_group(group) for group in found)
     except (httpx2.HTTPError, ValueError, KeyError, TypeError) as exc:
         raise PlatformError(
