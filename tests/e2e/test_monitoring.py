@@ -80,6 +80,12 @@ async def test_an_alert_is_tried_loaded_and_fires_while_clients_see_errors(platf
     assert await state() == "quiet"
     async with Load(platform.ingress_port, HOST, path="/bad"):
         await eventually(state, lambda seen: seen == "firing", 60)
+    place = ("ManyErrors", "--service", "hello")
+    silenced = platform.json("alert", "silence", *place, "--for", "0.5", "--reason", "the disk is replaced")
+    assert [s["reason"] for s in silenced] == ["the disk is replaced"]
+    assert "silent ManyErrors of hello/production until" in platform.santiago("alert", "list").stdout
+    assert platform.json("alert", "unsilence", *place) == []
+
     again = platform.santiago("alert", "create", "SameThing", *words, check=False)
     assert again.returncode == 1
     assert "ManyErrors" in again.stderr

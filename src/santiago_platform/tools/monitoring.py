@@ -45,11 +45,11 @@ async def _monitoring(ports: Ports, who: Principal, call: MonitoringCall, _: Rep
 CONFIGURE_MONITORING = Tool(
     name="configure_monitoring",
     title="Configure monitoring",
-    description="The rules of services/NAME/slo.yaml: compiled, tested, loaded, read back.",
+    description="Rules of services/NAME/slo.yaml, proven.",
     request=MonitoringCall,
     answer=MonitoringAnswer,
     answer_names=("operation",),
-    example={"action": "apply", "service": "web", "environment": "production"},
+    example={"service": "web"},
     call=_monitoring,
     destructive=True,
 )
