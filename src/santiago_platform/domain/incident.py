@@ -168,6 +168,11 @@ class Incident(Value):
         return f"{where or 'the platform'}: {self.cause}"
 
     @property
+    def certain_suspect(self) -> str:
+        """The operation that its own version speaks against; empty where none is known."""
+        return self.suspect.operation if self.suspect and self.suspect.evidence is Evidence.VERSION else ""
+
+    @property
     def attempt(self) -> Attempt | None:
         """The one that is under way."""
         return next((a for a in self.attempts if not a.outcome), None)

@@ -111,7 +111,7 @@ def _step(recovery: Recovery, incident: Incident, policy: IncidentPolicy, facts:
         case Recovery.SCALE_OUT:
             if not facts.live or facts.deploying or facts.unready or facts.replicas >= policy.scale_out_to:
                 return None
-            if suspect is not None and suspect.evidence is Evidence.VERSION:
+            if incident.certain_suspect:
                 return None
             more = facts.replicas + 1
             return Step(

@@ -14,6 +14,7 @@ from ..domain.dora import BAND_SOURCE, Delivery, Deploy, measured
 from ..domain.environment import EnvironmentKind, Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
+from ..domain.incident import Incident
 from ..domain.operation import Operation
 from ..domain.value import Value
 from ..ports import Ports
@@ -22,6 +23,7 @@ from .authority import authorise, is_shown
 from .tenancy import known_services, require_service
 
 OPERATIONS_AT_MOST = 2_000  # of one service, the newest ones
+INCIDENTS_AT_MOST = 1_000  # of one service in one environment, the newest ones
 ROLLOUTS_AT_ONCE = 50  # in one read, so that nobody waits for it
 LONGEST_ROLLOUT = timedelta(days=14)  # what began that long before the periods may have ended within them
 LISTED = 20
@@ -103,11 +105,25 @@ async def report_dora(
 
 
 async def harms(ports: Ports, service: str, environment: str, operations: Sequence[str]) -> Mapping[str, Harm]:
-    """What incidents say of the operations that caused them: why, and when they were resolved.
+    """What incidents say of the operations that caused them: why, and when the last of theirs was resolved.
 
-    Empty where no incidents are kept: then a rollout that was not taken back counts as one that did no harm.
+    Only what the version itself shows is held against a deploy: that it came shortly before is no evidence of harm.
     """
-    return {}
+    found = await ports.store.read(
+        lambda view: view.incidents(service=service, environment=environment, limit=INCIDENTS_AT_MOST)
+    )
+    blamed: dict[str, list[Incident]] = {}
+    for incident in found:
+        if incident.certain_suspect in operations:
+            blamed.setdefault(incident.certain_suspect, []).append(incident)
+    return {operation: _harm(incidents) for operation, incidents in blamed.items()}
+
+
+def _harm(incidents: Sequence[Incident]) -> Harm:
+    """Of one operation, newest first."""
+    ends = [incident.resolved_at for incident in incidents if incident.resolved_at is not None]
+    first = incidents[-1]
+    return Harm(why=f"incident {first.id}: {first.title}", until=max(ends) if len(ends) == len(incidents) else None)
 
 
 def _production(settings: Settings) -> list[str]:
@@ -149,7 +165,8 @@ async def _deploys(
             for c in changes
             if c.operation.kind == DEPLOY and c.operation.state in TOOK_OVER
         }
-        found += deploys(changes, committed, await harms(ports, service, environment, tuple(committed)))
+        deployed = [c.operation.id for c in changes if c.operation.kind == DEPLOY]
+        found += deploys(changes, committed, await harms(ports, service, environment, deployed))
     return tuple(sorted(found, key=lambda deploy: deploy.ended_at))
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ..domain.environment import Settings
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import PLATFORM
-from ..domain.incident import Attempt, EventKind, Evidence, Incident, event, resolved, without_stale
+from ..domain.incident import Attempt, EventKind, Incident, event, resolved, without_stale
 from ..domain.incident_notice import told
 from ..domain.incident_policy import IncidentPolicy, is_over, next_role, next_step
 from ..domain.mailbox import Mail
@@ -91,8 +91,11 @@ class IncidentReconciler:
             )
         )
         incident = incident.with_events(events_of(operations))
-        certain = incident.suspect is not None and incident.suspect.evidence is Evidence.VERSION
-        if certain or now - incident.began_at > COMPARED_FOR or not candidates(incident, found, within):
+        if (
+            incident.certain_suspect
+            or now - incident.began_at > COMPARED_FOR
+            or not candidates(incident, found, within)
+        ):
             return await self._with_affected(incident)
         known = await answered(self._ports, incident, found, within)
         suspected = suspect(incident, found, within, known)

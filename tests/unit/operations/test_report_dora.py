@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from santiago_platform.domain.dora import Metric, Standing
 from santiago_platform.domain.environment import Environment, ServiceSettings, Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.incident import Evidence, Incident, IncidentState, Suspect
+from santiago_platform.domain.rules import Severity
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.report_dora import DoraQuery, DoraReport, report_dora
@@ -61,6 +63,55 @@ async def roll_back(platform: FakePlatform, reason: str) -> None:
 
 async def report(platform: FakePlatform, **query: Any) -> DoraReport:
     return await report_dora(platform.ports, ANN, DoraQuery(**query))
+
+
+async def incident(
+    platform: FakePlatform, id: str, operation: str, *, evidence: Evidence, resolved_at: datetime | None = None
+) -> None:
+    now = platform.clock.now()
+    made = Incident(
+        id=id,
+        tenant="default",
+        service="web",
+        environment="production",
+        cause="slo availability",
+        title="500s",
+        severity=Severity.PAGE,
+        state=IncidentState.OPEN if resolved_at is None else IncidentState.RESOLVED,
+        began_at=now,
+        opened_at=now,
+        resolved_at=resolved_at,
+        suspect=Suspect(operation=operation, kind="deploy_service", evidence=evidence, at=now),
+    )
+    await platform.store.write(lambda tx: tx.save_incident(made))
+
+
+async def test_a_deploy_whose_version_caused_an_incident_has_failed_until_the_last_of_those_is_resolved(
+    platform: FakePlatform,
+) -> None:
+    bad = await deploy(platform, "one")
+    platform.clock.advance(600)
+    now = platform.clock.now()
+    await incident(platform, "in-1", bad, evidence=Evidence.VERSION, resolved_at=now + timedelta(minutes=10))
+    await incident(platform, "in-2", bad, evidence=Evidence.VERSION)
+    platform.clock.advance(3600)
+    (open_still,) = (await report(platform)).failures
+    assert (open_still.operation, open_still.why, open_still.recovery_seconds) == (bad, "incident in-1: 500s", None)
+    await incident(platform, "in-2", bad, evidence=Evidence.VERSION, resolved_at=now + timedelta(minutes=20))
+    found = await report(platform)
+    (failure,) = found.failures
+    assert failure.recovery_seconds == pytest.approx(1800, abs=60)
+    of = found.services[0].delivery.of
+    assert of(Metric.FAIL_RATE).value == 1
+    assert of(Metric.RECOVERY_TIME).value == failure.recovery_seconds
+
+
+async def test_a_deploy_that_only_came_shortly_before_an_incident_did_no_harm(platform: FakePlatform) -> None:
+    near = await deploy(platform, "one")
+    await incident(platform, "in-1", near, evidence=Evidence.TIME)
+    found = await report(platform)
+    assert found.failures == ()
+    assert found.services[0].delivery.of(Metric.FAIL_RATE).value == 0
 
 
 async def test_deploys_and_their_rollback_make_the_five_metrics(platform: FakePlatform) -> None:
