@@ -33,6 +33,7 @@ from .authority import authorise
 from .change import note
 from .evidence import inspect
 from .release_service import template_of
+from .require_fix import require_fix
 from .tenancy import require_service
 
 FAST_TRACK = "fast_track"
@@ -99,7 +100,8 @@ class GatesView(Value):
 
 
 async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> GatesView:
-    """What the gates say now. Raises PlatformError: NOT_FOUND (service, environment, release), PERMISSION_DENIED."""
+    """What the gates say now. Raises PlatformError: NOT_FOUND (service, environment, release, the incident that it
+    fixes), PERMISSION_DENIED."""
     settings = ports.workspace.settings()
     authorise(ports, principal, "read_gates", settings, service=query.service, environment=query.environment)
     await require_service(ports, principal, settings, query.service)
@@ -108,6 +110,7 @@ async def read_gates(ports: Ports, principal: Principal, query: GatesQuery) -> G
         raise PlatformError(
             ErrorCode.NOT_FOUND, f"there is no environment {query.environment}", f"santiago.yaml has: {known}"
         )
+    await require_fix(ports, principal, settings, query.service, query.environment, query.fixes)
     releases = await ports.artifacts.list(query.service)
     if query.release is not None:
         digits = query.release.removeprefix("sha256:")

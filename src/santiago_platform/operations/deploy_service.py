@@ -34,6 +34,7 @@ from .check_gates import Fixes, Subject, check_gates, require_gates, was_live
 from .operation_view import OperationView, render, view
 from .plan_view import Advice, view_of
 from .release_service import template_of
+from .require_fix import require_fix
 from .tenancy import require_disk, require_operations, require_quota, require_service
 
 Reference = Annotated[str, Field(max_length=200)]
@@ -43,7 +44,7 @@ class DeployRequest(Value):
     """Exactly one of release (a digest, or 12 or more of its hex digits), git_ref and from_environment (promotes
     the release that is live there). None elsewhere means: as santiago.yaml says.
 
-    fixes: the incident that this is the fix of, which gates that make an exception for fixes let pass, loudly.
+    fixes: the incident that this is the fix of, open or of late, which gates that make an exception let pass, loudly.
     hold: stop before traffic moves, and wait for promote. dry_run: only say what would be done.
     """
 
@@ -66,10 +67,10 @@ async def deploy_service(
 
     advice: it was planned of words, and waits for whoever said them.
 
-    Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref), CONFLICT (a rollout is
-    active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION (a gate does not pass,
-    its tenant cannot be kept apart here, or its memory cannot be counted; its release has a base image, and no
-    container can run here).
+    Raises PlatformError: INVALID_ARGUMENT, NOT_FOUND (service, environment, release, ref, the incident that it fixes),
+    CONFLICT (a rollout is active), PERMISSION_DENIED, RESOURCE_EXHAUSTED (a quota of its tenant), FAILED_PRECONDITION
+    (a gate does not pass, its tenant cannot be kept apart here, or its memory cannot be counted; its release has a base
+    image, and no container can run here).
     """
     if request.dry_run:
         operation, rollout = await _plan(ports, principal, request, operation_id="dry-run", log_entry=0)
@@ -207,6 +208,7 @@ async def _plan(
             f"there is no environment {request.environment}",
             f"santiago.yaml has: {known}",
         )
+    await require_fix(ports, principal, settings, request.service, request.environment, request.fixes)
     service_settings = environment.settings(request.service)
     deployment = await ports.store.read(lambda view: view.deployment(request.service, request.environment))
     replicas = request.replicas or service_settings.replicas or 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from santiago_platform.operations.operation_view import OperationView
 from santiago_platform.operations.release_service import ReleaseRequest, prune_releases, release_service
 from santiago_platform.ports.evidence import Parsed
 from santiago_platform.reconcilers.rollout import RolloutReconciler
+from santiago_platform.testing.rows import incident
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 CI = Principal(name="ci", role=Role.PIPELINE)
@@ -43,6 +44,11 @@ def platform(*gates: dict[str, Any]) -> FakePlatform:
 def ask(platform: FakePlatform, *gates: dict[str, Any]) -> None:
     production = Environment(gates=tuple(READ.validate_python(gate) for gate in gates))
     platform.workspace.current = Settings(environments={"staging": Environment(), "production": production})
+
+
+async def happened(platform: FakePlatform, id: str = "in-7", **fields: Any) -> None:
+    made = incident(id=id, opened_at=platform.clock.now(), **fields)
+    await platform.store.write(lambda tx: tx.save_incident(made))
 
 
 async def settle(platform: FakePlatform) -> None:
@@ -70,10 +76,12 @@ async def deploy(platform: FakePlatform, **request: Any) -> OperationView:
     return (await manage_operation(platform.ports, ANN, status)).operations[0]
 
 
-async def refused(platform: FakePlatform, **request: Any) -> PlatformError:
+async def refused(
+    platform: FakePlatform, code: ErrorCode = ErrorCode.FAILED_PRECONDITION, **request: Any
+) -> PlatformError:
     with pytest.raises(PlatformError) as raised:
         await deploy(platform, **request)
-    assert raised.value.code is ErrorCode.FAILED_PRECONDITION
+    assert raised.value.code is code
     return raised.value
 
 
@@ -262,17 +270,46 @@ async def test_the_fix_of_an_incident_passes_a_spent_budget_and_everybody_hears_
     made = platform({"type": "error_budget"}, {"type": "incident"})
     await deploy(made, git_ref="v1")
     made.error_budget.all["web", "production"] = Budget(remaining_ratio=-0.2)
-    made.incidents.all = [Incident(id="inc-7", title="500s", page=True, opened_at=datetime(2026, 1, 1))]
+    made.incidents.all = [Incident(id="in-7", title="500s", page=True, opened_at=datetime(2026, 1, 1))]
+    await happened(made)
     digest = await release(made, "v2")
     assert "2 gates do not pass" in (await refused(made, release=digest)).message
-    planned = await deploy(made, release=digest, fixes="inc-7", dry_run=True)
-    ended = await deploy(made, release=digest, fixes="inc-7")
+    planned = await deploy(made, release=digest, fixes="in-7", dry_run=True)
+    ended = await deploy(made, release=digest, fixes="in-7")
     assert ended.state == OperationState.SUCCEEDED
     for line in (*planned.gates, *ended.gates):
-        assert "[EXCEPTION: the fix of incident inc-7]" in line
+        assert "[EXCEPTION: the fix of incident in-7]" in line
     noted = [e for e in made.ship_log.entries if e.kind is EntryKind.NOTED and e.action == "gate.exception"]
     assert [entry.body["gate"] for entry in noted] == ["error_budget", "incident"]
     assert noted[0].principal == "ann"
+
+
+@pytest.mark.parametrize(
+    ("what", "fields"),
+    [
+        ("of another service", {"service": "api", "affected": ("api",)}),
+        ("of an environment before", {"environment": "staging"}),
+        ("long over", {"state": "resolved", "resolved_at": datetime(2025, 1, 1, tzinfo=UTC)}),
+    ],
+)
+async def test_what_is_no_incident_of_the_service_there_opens_no_gate_and_the_open_ones_are_named(
+    what: str, fields: dict[str, Any]
+) -> None:
+    made = platform({"type": "error_budget"})
+    digest = await release(made)
+    await happened(made, "in-1", **fields)
+    await happened(made, "in-2")
+    for named in ("in-1", "TICKET-4711"):
+        error = await refused(made, ErrorCode.NOT_FOUND, release=digest, fixes=named)
+        assert "open: in-2;" in error.hint
+        with pytest.raises(PlatformError, match=f"no incident {named}"):
+            await asked(made, fixes=named)
+
+
+async def test_a_fix_of_production_goes_through_staging_first() -> None:
+    made = platform()
+    await happened(made, affected=("web", "api"))
+    assert (await deploy(made, environment="staging", git_ref="v2", fixes="in-7")).state == OperationState.SUCCEEDED
 
 
 async def test_a_webhook_is_asked_with_what_is_to_be_deployed_and_silence_does_not_pass() -> None:
@@ -343,7 +380,8 @@ async def test_a_fix_from_a_commit_passes_once_it_is_built_and_is_noted_once() -
     made = platform({"type": "error_budget"})
     await deploy(made, git_ref="v1")
     made.error_budget.all["web", "production"] = Budget(remaining_ratio=-0.2)
-    ended = await deploy(made, git_ref="v2", fixes="inc-7")
+    await happened(made)
+    ended = await deploy(made, git_ref="v2", fixes="in-7")
     assert ended.state == OperationState.SUCCEEDED
-    assert "[EXCEPTION: the fix of incident inc-7]" in ended.gates[0]
+    assert "[EXCEPTION: the fix of incident in-7]" in ended.gates[0]
     assert [e.action for e in made.ship_log.entries].count("gate.exception") == 1

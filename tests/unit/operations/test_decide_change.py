@@ -28,6 +28,7 @@ from santiago_platform.operations.release_service import releases_in_use
 from santiago_platform.operations.scale_resources import ScaleRequest, scale_resources
 from santiago_platform.reconcilers.flag import FlagReconciler
 from santiago_platform.reconcilers.rollout import RolloutReconciler
+from santiago_platform.testing.rows import incident
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 BOB = Principal(name="bob", role=Role.PLATFORM)
@@ -381,10 +382,12 @@ async def test_broken_glass_is_for_its_own_change_alone(platform: FakePlatform) 
 
 
 async def test_the_plan_says_which_incident_it_is_said_to_fix_and_its_hash_covers_that(platform: FakePlatform) -> None:
-    plain, fix = await ask(platform), await ask(platform, fixes="INC-1")
+    made = incident(id="in-1", opened_at=platform.clock.now())
+    await platform.store.write(lambda tx: tx.save_incident(made))
+    plain, fix = await ask(platform), await ask(platform, fixes="in-1")
     assert hash_of(plain) != hash_of(fix)
     assert fix.plan is not None
-    assert any("the fix of INC-1" in line for line in fix.plan.changes)
+    assert any("the fix of in-1" in line for line in fix.plan.changes)
 
 
 async def test_an_operation_is_approved_by_its_id(platform: FakePlatform) -> None:

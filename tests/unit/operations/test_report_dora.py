@@ -13,12 +13,12 @@ from santiago_platform.domain.dora import Metric, Standing
 from santiago_platform.domain.environment import Environment, ServiceSettings, Settings, Tenant
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.identity import Principal, Role
-from santiago_platform.domain.incident import Evidence, Incident, IncidentState, Suspect
-from santiago_platform.domain.rules import Severity
+from santiago_platform.domain.incident import Evidence, IncidentState, Suspect
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.manage_operation import OperationCommand, manage_operation
 from santiago_platform.operations.report_dora import DoraQuery, DoraReport, report_dora
 from santiago_platform.reconcilers.rollout import RolloutReconciler
+from santiago_platform.testing.rows import incident as an_incident
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 EVE = Principal(name="eve", role=Role.DEVELOPER, tenant="other")
@@ -69,16 +69,10 @@ async def incident(
     platform: FakePlatform, id: str, operation: str, *, evidence: Evidence, resolved_at: datetime | None = None
 ) -> None:
     now = platform.clock.now()
-    made = Incident(
+    made = an_incident(
         id=id,
-        tenant="default",
-        service="web",
-        environment="production",
-        cause="slo availability",
         title="500s",
-        severity=Severity.PAGE,
         state=IncidentState.OPEN if resolved_at is None else IncidentState.RESOLVED,
-        began_at=now,
         opened_at=now,
         resolved_at=resolved_at,
         suspect=Suspect(operation=operation, kind="deploy_service", evidence=evidence, at=now),
@@ -121,7 +115,8 @@ async def test_deploys_and_their_rollback_make_the_five_metrics(platform: FakePl
     platform.clock.advance(600)
     await roll_back(platform, "checkout fails")
     platform.clock.advance(3600)
-    await deploy(platform, "three", fixes="inc-7")
+    await incident(platform, "in-7", bad, evidence=Evidence.TIME, resolved_at=platform.clock.now())
+    await deploy(platform, "three", fixes="in-7")
     found = await report(platform)
     (web,) = found.services
     assert (web.name, web.delivery.deploys, web.delivery.failed) == ("web", 3, 1)
