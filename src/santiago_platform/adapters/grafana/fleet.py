@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from ...domain.slo_rules import REMAINING
 from .panel import RATIO, REQUESTS, SECONDS, SHORT, board, graph, number, row, variable
 
 HERE = 'environment=~"$environment"'
@@ -51,7 +52,7 @@ def fleet() -> Dashboard:
             number(
                 "Overspent budgets",
                 SHORT,
-                f"count(slo:error_budget_remaining:ratio{{{HERE}}} < 0) or vector(0)",
+                f"count({REMAINING}{{{HERE}}} < 0) or vector(0)",
                 edges=(1,),
             )
         )
@@ -95,7 +96,7 @@ def fleet() -> Dashboard:
             graph(
                 "Error budget left",
                 RATIO,
-                (f"bottomk(10, slo:error_budget_remaining:ratio{{{HERE}}})", "{{service}} {{environment}} {{slo}}"),
+                (f"bottomk(10, {REMAINING}{{{HERE}}})", "{{service}} {{environment}} {{slo}}"),
                 says="The ten that have the least.",
                 width=24,
                 from_zero=False,

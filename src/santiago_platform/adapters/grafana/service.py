@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from ...domain.slo_rules import OBJECTIVE, REMAINING, SLI
 from .panel import RATIO, REQUESTS, SECONDS, SHORT, board, graph, mark, number, row, variable
 
 HERE = 'service="$service",environment="$environment"'
@@ -68,7 +69,7 @@ def service() -> Dashboard:
             number(
                 "Error budget left",
                 RATIO,
-                f"min(slo:error_budget_remaining:ratio{slo})",
+                f"min({REMAINING}{slo})",
                 says="Of the SLO that has the least left.",
                 edges=(0.25, 0),
             )
@@ -123,8 +124,8 @@ def service() -> Dashboard:
             graph(
                 "Service level and objective",
                 RATIO,
-                (f"slo:sli:ratio{slo}", "{{slo}}"),
-                (f"slo:objective:ratio{slo}", "{{slo}} objective"),
+                (f"{SLI}{slo}", "{{slo}}"),
+                (f"{OBJECTIVE}{slo}", "{{slo}} objective"),
                 width=12,
                 from_zero=False,
             )
@@ -133,7 +134,7 @@ def service() -> Dashboard:
             graph(
                 "Error budget left",
                 RATIO,
-                (f"slo:error_budget_remaining:ratio{slo}", "{{slo}}"),
+                (f"{REMAINING}{slo}", "{{slo}}"),
                 width=12,
                 from_zero=False,
             )
