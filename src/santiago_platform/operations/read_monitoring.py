@@ -10,6 +10,7 @@ from pydantic import WithJsonSchema
 from ..domain.errors import PlatformError
 from ..domain.identity import PLATFORM, Principal
 from ..domain.monitoring import Monitoring, differences
+from ..domain.slo import PLATFORM as ITSELF
 from ..domain.value import Value
 from ..ports import Ports
 from ..ports.store import Snapshot
@@ -46,7 +47,7 @@ async def read_monitoring(
     """Of one service, of one environment, or all that the principal may see. Raises PERMISSION_DENIED, NOT_FOUND."""
     settings = ports.workspace.last_good_settings()
     authorise(ports, principal, "query_metrics", settings, service=service, environment=environment or ALL)
-    if service is not None:
+    if service not in (None, ITSELF):  # what is shown of the platform itself is decided row by row
         await require_service(ports, principal, settings, service)
 
     def shown(row: Monitoring) -> bool:
