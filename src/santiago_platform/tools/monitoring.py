@@ -45,11 +45,11 @@ async def _monitoring(ports: Ports, who: Principal, call: MonitoringCall, _: Rep
 CONFIGURE_MONITORING = Tool(
     name="configure_monitoring",
     title="Configure monitoring",
-    description="Rules of services/NAME/slo.yaml, proven.",
+    description="The rules of services/NAME/slo.yaml, read back.",
     request=MonitoringCall,
     answer=MonitoringAnswer,
     answer_names=("operation",),
-    example={"service": "web"},
+    example={"action": "apply", "service": "web", "environment": "production"},
     call=_monitoring,
     destructive=True,
 )
