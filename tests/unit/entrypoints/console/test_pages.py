@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from santiago_platform.adapters.fake.platform import FakePlatform
+from santiago_platform.domain.error_budget import BudgetState
 from santiago_platform.domain.identity import Principal, Role
+from santiago_platform.domain.incident import EventKind, Evidence, Suspect, event
 from santiago_platform.domain.mailbox import Severity
 from santiago_platform.domain.operation import OperationState
 from santiago_platform.domain.phase import Phase
-from santiago_platform.domain.value import Value
+from santiago_platform.domain.signal import Point
 from santiago_platform.entrypoints.console.pages import FORMS, PAGES
 from santiago_platform.operations.deploy_service import DeployRequest, deploy_service
 from santiago_platform.operations.messages import MailFields, send_mail
-from santiago_platform.tools.resource import Resource
-from santiago_platform.tools.resources import RESOURCES
+from santiago_platform.testing.rows import incident
 
 ANN = Principal(name="ann", role=Role.DEVELOPER)
 BOB = Principal(name="bob", role=Role.PLATFORM, tenant="bank")
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(2)'>\"'&"
 SignedIn = Callable[..., Awaitable[Any]]
 
@@ -32,6 +35,11 @@ async def deploys(
     return await deploy_service(platform.ports, who, asked)
 
 
+async def happened(platform: FakePlatform, **fields: Any) -> None:
+    made = incident(id="in-1", **fields)
+    await platform.store.write(lambda tx: tx.save_incident(made))
+
+
 async def saved(platform: FakePlatform, id: str, **changes: Any) -> None:
     found = await platform.store.read(lambda v: v.operation(id))
     assert found is not None
@@ -39,7 +47,7 @@ async def saved(platform: FakePlatform, id: str, **changes: Any) -> None:
 
 
 def path_of(page: Any, operation: str) -> str:
-    path: str = page.path.format(service="web", environment="staging", operation=operation, seq="1")
+    path: str = page.path.format(service="web", environment="staging", operation=operation, seq="1", incident="in-1")
     return path
 
 
@@ -48,6 +56,7 @@ async def test_every_page_shows_what_is_there_and_asks_the_policy(
     signed_in: SignedIn, platform: FakePlatform, policy: Any, page: Any
 ) -> None:
     visitor = await signed_in()
+    await happened(platform)
     path = path_of(page, (await deploys(platform)).id)
     shown = await visitor.get(path)
     assert shown.status_code == 200, shown.text
@@ -57,15 +66,19 @@ async def test_every_page_shows_what_is_there_and_asks_the_policy(
     before = len(platform.ship_log.entries)
     policy.off = True
     refused = await visitor.get(path)
-    keeps_none = page.template == "report.html" and "not kept yet" in shown.text
-    assert refused.status_code == (200 if keeps_none else 403), refused.text
-    assert keeps_none or "harbour-closed" in refused.text, "it says which rule"
+    assert refused.status_code == 403, refused.text
+    assert "harbour-closed" in refused.text, "it says which rule"
     assert len(platform.ship_log.entries) == before
 
 
 @pytest.mark.parametrize(
     ("form", "fields"),
-    [(FORMS[0], {"action": "abort"}), (FORMS[1], {"word": "approve", "hash": "a" * 64}), (FORMS[2], {"mail": "ml-1"})],
+    [
+        (FORMS[0], {"action": "abort"}),
+        (FORMS[1], {"word": "approve", "hash": "a" * 64}),
+        (FORMS[2], {"mail": "ml-1"}),
+        (FORMS[3], {"action": "acknowledge"}),
+    ],
     ids=lambda value: getattr(value, "path", ""),
 )
 async def test_every_form_asks_the_policy_and_leaves_its_entry(
@@ -86,18 +99,27 @@ def test_the_forms_of_the_walk_are_all() -> None:
         "/console/operations/{operation}",
         "/approve/{operation}",
         "/console/messages",
+        "/console/incidents/{incident}",
     ]
 
 
 async def test_no_page_shows_what_is_another_tenants(signed_in: SignedIn, platform: FakePlatform) -> None:
     theirs = await deploys(platform, BOB, "vault")
+    await happened(platform, service="vault", tenant="bank")
     await send_mail(platform.ports, BOB, MailFields(text="the vault is open"), None)
     visitor = await signed_in("ann", Role.DEVELOPER)
     for page in PAGES:
-        found = page.path.format(service="vault", environment="staging", operation=theirs.id, seq="1")
-        nobodys = page.path.format(service="ghost", environment="staging", operation="op-none", seq="999")
+        found = page.path.format(service="vault", environment="staging", operation=theirs.id, seq="1", incident="in-1")
+        nobodys = page.path.format(
+            service="ghost", environment="staging", operation="op-none", seq="999", incident="in-9"
+        )
         answer, other = await visitor.get(found), await visitor.get(nobodys)
-        said = answer.text.replace("vault", "ghost").replace(theirs.id, "op-none").replace("entry 1 ", "entry 999 ")
+        said = (
+            answer.text.replace("vault", "ghost")
+            .replace(theirs.id, "op-none")
+            .replace("entry 1 ", "entry 999 ")
+            .replace("in-1", "in-9")
+        )
         told = other.text
         if page.live and answer.status_code == 200:  # the address of its events
             said, told = (text.partition("data-events")[0] for text in (said, told))
@@ -206,30 +228,77 @@ async def test_the_ships_log_is_verified_for_whom_it_is(signed_in: SignedIn, pla
     assert (await other.get("/console/log/verification")).status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("path", "uri"), [("/console/slos", "santiago://reports/slo"), ("/console/incidents", "santiago://incidents")]
-)
-async def test_a_report_is_shown_as_its_resource_has_it_and_named_where_none_is_kept(
-    signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch, path: str, uri: str
+async def test_an_incident_is_read_acknowledged_noted_and_resolved_on_its_page(
+    signed_in: SignedIn, platform: FakePlatform
 ) -> None:
-    class Row(Value):
-        name: str
-        left_ratio: float
-        notes: tuple[str, ...] = ()
-
-    class Report(Value):
-        at: str
-        rows: tuple[Row, ...]
-
-    async def read(*_: Any) -> Report:
-        rows = (Row(name="web", left_ratio=0.4, notes=(HOSTILE, "slow")), Row(name="till", left_ratio=1.0))
-        return Report(at="noon", rows=rows)
-
+    blamed = await deploys(platform)
+    why = Suspect(operation=blamed.id, kind="deploy_service", evidence=Evidence.VERSION, at=NOW, reasons=(HOSTILE,))
+    await happened(platform, title=HOSTILE, suspect=why, events=(event(NOW, EventKind.ALERT, HOSTILE),))
     visitor = await signed_in()
-    monkeypatch.delitem(RESOURCES, uri, raising=False)
-    assert "are not kept yet" in (await visitor.get(path)).text
-    monkeypatch.setitem(RESOURCES, uri, Resource(name="x", title="x", uri=uri, description="x", read=read))
-    page = (await visitor.get(path)).text
-    for shown in ("noon", "left ratio", "0.4", "till", "&lt;script&gt;"):
-        assert shown in page
+    here = "/console/incidents/in-1"
+    listed, page = (await visitor.get("/console/incidents")).text, (await visitor.get(here)).text
+    assert f'href="{here}"' in listed
+    for shown in (listed, page):
+        assert "&lt;script&gt;alert(1)" in shown
+        assert "<script>alert" not in shown
+        assert f"/console/operations/{blamed.id}" in shown
+    assert "by evidence of its own version" in page
+    for action, said in (("acknowledge", "acknowledged"), ("note", "cold cache"), ("resolve", "resolved")):
+        sent = await visitor.send(here, here, action=action, reason="cold cache")
+        assert (sent.status_code, sent.headers["location"]) == (303, here)
+        assert said in (await visitor.get(here)).text
+    assert 'value="acknowledge"' not in (await visitor.get(here)).text
+    assert 'value="resolve"' not in (await visitor.get(here)).text
+    assert "None is open" in (await visitor.get("/console/incidents?open=yes")).text
+    assert (await visitor.send(here, here, action="delete")).status_code == 400
+    assert [e.action for e in platform.ship_log.entries if e.action.startswith("manage_incident.")][::2] == [
+        "manage_incident.acknowledge",
+        "manage_incident.note",
+        "manage_incident.resolve",
+    ]
+
+
+async def test_an_objective_says_in_words_how_it_stands_and_its_history_is_a_chart_with_a_table(
+    signed_in: SignedIn, platform: FakePlatform
+) -> None:
+    good = BudgetState(
+        service="web",
+        environment="staging",
+        slo="availability",
+        title=HOSTILE,
+        target=0.999,
+        period_seconds=28 * 86400,
+        sli_ratio=0.9995,
+        remaining_ratio=0.5,
+        burn_rates={"6h": 2.0},
+        met=True,
+        exhausted_at=NOW,
+        history=(Point(at=1.0, value=0.9), Point(at=2.0, value=0.5)),
+    )
+    spent = good.model_copy(update={"slo": "speed", "met": False, "remaining_ratio": -0.25, "history": ()})
+    promised = spent.model_copy(update={"slo": "contract", "sla": True})
+    unknown = BudgetState(service="web", environment="staging", slo="new", target=0.9, period_seconds=86400)
+    platform.error_budget.reported["web"] = (good, spent, promised, unknown)
+    visitor = await signed_in()
+    page = (await visitor.get("/console/slos")).text
+    words = (
+        "met",
+        "not met",
+        "breached",
+        "no data",
+        "50.0%</strong> of the budget is left",
+        "overspent</strong> by 25.0%",
+    )
+    for word in (*words, "spent by", "99.95% of", "6h <strong>2</strong>", 'data-load="/console/figures/slos"'):
+        assert word in page, word
     assert "<script>alert" not in page
+    figures = (await visitor.get("/console/figures/slos")).text
+    assert figures.count("<figure") == 1, "of what has a history"
+    assert 'data-points="[[1.0, 2.0], [0.9, 0.5]]"' in figures
+    assert '<td class="number">0.5</td>' in figures
+
+
+async def test_without_objectives_the_page_says_what_to_do(signed_in: SignedIn) -> None:
+    page = (await (await signed_in()).get("/console/slos")).text
+    assert "No service has an objective yet" in page
+    assert "data-load" not in page

@@ -20,7 +20,7 @@ from santiago_platform.entrypoints.rates import Rates
 from santiago_platform.operations.issue_token import TokenRequest, issue_token, revoke_token
 
 ROOT = Principal(name="root", role=Role.OWNER)
-PLACE = {"service": "web", "environment": "production", "operation": "op-1", "seq": "1"}
+PLACE = {"service": "web", "environment": "production", "operation": "op-1", "seq": "1", "incident": "in-1"}
 Visit = Callable[..., Awaitable[Any]]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ..page import Form, Page
 from .approve import APPROVE, DECIDE
 from .budget import BUDGET
-from .incidents import INCIDENTS
+from .incidents import INCIDENT, INCIDENTS, MANAGE_INCIDENT
 from .log import LOG, LOG_ENTRY, VERIFICATION
 from .messages import ACKNOWLEDGE, MESSAGES
 from .operation import MANAGE, OPERATION
 from .operations import OPERATIONS
 from .service import FIGURES, SERVICE
 from .services import SERVICES
-from .slos import SLOS
+from .slos import SLO_FIGURES, SLOS
 
 PAGES: tuple[Page, ...] = (
     SERVICES,
@@ -22,11 +22,13 @@ PAGES: tuple[Page, ...] = (
     OPERATION,
     APPROVE,
     SLOS,
+    SLO_FIGURES,
     INCIDENTS,
+    INCIDENT,
     MESSAGES,
     BUDGET,
     LOG,
     VERIFICATION,
     LOG_ENTRY,
 )
-FORMS: tuple[Form, ...] = (MANAGE, DECIDE, ACKNOWLEDGE)
+FORMS: tuple[Form, ...] = (MANAGE, DECIDE, ACKNOWLEDGE, MANAGE_INCIDENT)

@@ -61,7 +61,8 @@ async def _figures(ports: Ports, who: Principal, given: Given) -> dict[str, Any]
             charts.append({"signal": signal, "unit": exc.message, "rows": [], "points": "[]"})
             continue
         charts.append(_chart(signal, answer))
-    return {"charts": charts, "minutes": WINDOW_SECONDS // 60, **place}
+    about = f"in {given['environment']}, last {WINDOW_SECONDS // 60} minutes"
+    return {"charts": charts, "heading": f"Figures of {given['service']}", "about": about}
 
 
 def _chart(signal: Signal, answer: MetricsAnswer) -> dict[str, Any]:

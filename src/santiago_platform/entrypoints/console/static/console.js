@@ -65,6 +65,7 @@ function draw(figure, open) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const names = [...table.querySelectorAll("tbody th")].map((cell) => cell.textContent);
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 46 };
+  const shown = points[0].at(-1) - points[0][0] > 172800 ? [5, 10] : [11, 19]; // days, or times of one
   const place = document.createElement("div");
   place.className = "chart";
   place.setAttribute("aria-hidden", "true");
@@ -78,7 +79,7 @@ function draw(figure, open) {
   legend.append(...names.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
   figure.append(legend, place, details);
   const series = names.map((label, index) => ({ label, stroke: colour(`--series-${(index % 4) + 1}`), width: 1.75, points: { show: points[0].length < 3 } }));
-  new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { y: false }, series: [{}, ...series], axes: [{ ...axis, size: 24, space: 60, values: (_, at) => at.map((second) => new Date(second * 1000).toISOString().slice(11, 19)) }, axis], scales: { y: { range: (_, low, high) => [Math.min(0, low), high || 1] } } }, points, place);
+  new uPlot({ width: place.clientWidth, height: 150, legend: { show: false }, cursor: { y: false }, series: [{}, ...series], axes: [{ ...axis, size: 24, space: 60, values: (_, at) => at.map((second) => new Date(second * 1000).toISOString().slice(...shown)) }, axis], scales: { y: { range: (_, low, high) => [Math.min(0, low), high || 1] } } }, points, place);
 }
 
 const live = document.getElementById("live");
