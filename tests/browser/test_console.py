@@ -107,11 +107,12 @@ def test_every_page_is_readable_in_each_form(browser: Browser, platform: Running
         "messages": "/console/messages",
         "budget": "/console/budget",
         "slos": "/console/slos",
+        "incidents": "/console/incidents",
         "log": "/console/log",
         "verification": "/console/log/verification",
     }.items():
         check(name, path)
-    assert len(checked) == 11 * 4
+    assert len(checked) == 12 * 4
     assert browser.errors == []
 
 

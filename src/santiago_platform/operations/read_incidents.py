@@ -132,6 +132,15 @@ async def show_incident(ports: Ports, principal: Principal, incident_id: str) ->
     return detail(found)
 
 
+async def opened_between(ports: Ports, principal: Principal, since: datetime, until: datetime) -> list[Incident]:
+    """That the principal may see, the newest first; of the last 1,000. Raises PlatformError(PERMISSION_DENIED)."""
+    settings = ports.workspace.last_good_settings()
+    authorise(ports, principal, "read_incidents", settings, environment=ALL)
+    tenant = None if of_all_tenants(principal) else principal.tenant
+    newest = await ports.store.read(lambda view: view.incidents(tenant=tenant, limit=COUNTED_AT_MOST))
+    return [i for i in newest if since <= i.opened_at < until and may_see(ports, principal, settings, i)]
+
+
 def may_see(ports: Ports, principal: Principal, settings: Settings, incident: Incident) -> bool:
     """Of its tenant as it was when it began, and as it is now."""
     if not of_all_tenants(principal) and incident.tenant != principal.tenant:

@@ -5,14 +5,16 @@ A source that is not there, or that the reader may not see, makes its section sa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 from ..domain.dora import Delivery
 from ..domain.environment import EnvironmentKind, Settings
 from ..domain.errors import ErrorCode, PlatformError
-from ..domain.gate import Incident
 from ..domain.identity import Principal
+from ..domain.incident import Incident
+from ..domain.incident_report import times
 from ..domain.report import (
     Chart,
     ChartKind,
@@ -26,13 +28,17 @@ from ..domain.report import (
     shown,
     week,
 )
+from ..domain.rules import Severity
 from ..domain.value import Value
 from ..ports import Ports
-from .authority import authorise, is_shown
+from .authority import authorise
+from .read_incidents import opened_between
 from .report_dora import DoraQuery, report_dora
-from .tenancy import known_services, of_all_tenants
+from .report_slo import report_slo
+from .tenancy import of_all_tenants
 
-CHARTED_AT_MOST = 20  # services in one chart
+CHARTED_AT_MOST = 20  # in one chart
+LISTED = 50  # incidents
 _Made = Callable[[Ports, Principal, Settings, Week], Awaitable[Section]]
 
 
@@ -126,51 +132,76 @@ def _measures(name: str, delivery: Delivery) -> list[tuple[str, ...]]:
 
 async def _service_levels(ports: Ports, principal: Principal, settings: Settings, of: Week) -> Section:
     """As they are when the report is made: their periods are longer than a week."""
-    rows, points, missing = [], [], []
-    for service, environment in await _shown(ports, principal, settings):
-        try:
-            budget = await ports.error_budget.state(service, environment)
-        except PlatformError as exc:
-            missing.append(exc.message)
-            continue
-        if budget is not None:
-            met = {True: "met", False: "not met", None: "no data"}[budget.met]
-            rows.append((service, environment, met, shown(budget.remaining_ratio, "ratio")))
-            if budget.remaining_ratio is not None:
-                points.append(Point(x=f"{service}/{environment}", y=budget.remaining_ratio))
-    if not rows:
-        return Section(title="Service levels", missing="; ".join(missing) or "no service has an SLO")
+    found = await report_slo(ports, principal, history=False)
+    slos = [s for s in found.slos if settings.kind_of(s.environment) is EnvironmentKind.PRODUCTION]
+    if not slos:
+        return Section(title="Service levels", missing="; ".join(found.problems) or "no service has an SLO")
+    rows = tuple(
+        (
+            slo.service,
+            slo.environment,
+            (slo.title or slo.slo) + (" (SLA)" if slo.sla else ""),
+            {True: "met", False: "not met", None: "no data"}[slo.met],
+            f"{slo.target:.6g}",
+            f"{slo.sli_ratio:.6f}" if slo.sli_ratio is not None else "no data",
+            shown(slo.remaining_ratio, "ratio"),
+        )
+        for slo in slos
+    )
+    left = [(f"{s.service}/{s.environment} {s.slo}", s.remaining_ratio) for s in slos if not s.sla]
     charts = Chart.of(
         name="error_budgets",
         title="Error budget left",
         kind=ChartKind.SHARES,
-        axes=("service", "share of the error budget"),
-        points=points[:CHARTED_AT_MOST],
+        axes=("objective", "share of the error budget"),
+        points=[Point(x=name, y=ratio) for name, ratio in left if ratio is not None][:CHARTED_AT_MOST],
     )
-    columns = ("service", "environment", "SLO", "error budget left")
-    return Section(
-        title="Service levels",
-        words=tuple(missing),
-        tables=(Table(columns=columns, rows=tuple(rows)),),
-        charts=charts,
-    )
+    columns = ("service", "environment", "objective", "SLO", "target", "good", "error budget left")
+    words = (*found.problems, *(f"Not kept to customers: {name}." for name in found.breached))
+    return Section(title="Service levels", words=words, tables=(Table(columns=columns, rows=rows),), charts=charts)
 
 
 async def _incidents(ports: Ports, principal: Principal, settings: Settings, of: Week) -> Section:
-    rows = [
-        _row(incident, service, environment)
-        for service, environment in await _shown(ports, principal, settings)
-        for incident in await ports.incidents.open(service, environment)
-    ]
-    if not rows:
-        return Section(title="Incidents", words=("None is open.",))
-    columns = ("incident", "service", "environment", "severity", "opened (UTC)", "what")
-    return Section(title="Incidents", tables=(Table(columns=columns, rows=tuple(rows)),))
+    """Those that were opened in the week, how fast they were acknowledged and over, and where they are written up."""
+    opened = await opened_between(ports, principal, of.since, of.until)
+    found = [i for i in opened if not i.environment or settings.kind_of(i.environment) is EnvironmentKind.PRODUCTION]
+    if not found:
+        return Section(title="Incidents", words=("None was opened in the week.",))
+    by_severity = Counter(incident.severity for incident in found)
+    counts = ", ".join(f"{by_severity[s]} {s}" for s in Severity if by_severity[s])
+    still = sum(incident.is_open for incident in found)
+    speed = Table(
+        columns=("service", "severity", "incidents", "MTTA", "MTTR"),
+        rows=tuple(
+            (
+                t.service or "the platform",
+                t.severity,
+                str(t.incidents),
+                shown(t.mtta_seconds, "seconds"),
+                shown(t.mttr_seconds, "seconds"),
+            )
+            for t in times(found)
+        ),
+    )
+    columns = ("incident", "service", "environment", "severity", "opened (UTC)", "state", "what", "post-mortem")
+    return Section(
+        title="Incidents",
+        words=(f"Opened: {counts}. Open still: {still}.", "MTTA and MTTR are medians from the first alert."),
+        tables=(speed, Table(columns=columns, rows=tuple(_row(i) for i in found[:LISTED]))),
+    )
 
 
-def _row(incident: Incident, service: str, environment: str) -> tuple[str, ...]:
-    severity = "page" if incident.page else "ticket"
-    return incident.id, service, environment, severity, f"{incident.opened_at:%Y-%m-%d %H:%M}", incident.title
+def _row(incident: Incident) -> tuple[str, ...]:
+    return (
+        incident.id,
+        incident.service or "the platform",
+        incident.environment,
+        incident.severity,
+        f"{incident.opened_at:%Y-%m-%d %H:%M}",
+        incident.state,
+        incident.title,
+        incident.postmortem,
+    )
 
 
 async def _ai_budget(ports: Ports, principal: Principal, settings: Settings, of: Week) -> Section:
@@ -209,17 +240,6 @@ async def _ai_budget(ports: Ports, principal: Principal, settings: Settings, of:
 
 async def _cost(ports: Ports, principal: Principal, settings: Settings, of: Week) -> Section:
     return Section(title="Cost", missing="nothing here knows what machines cost; what advisors cost is above")
-
-
-async def _shown(ports: Ports, principal: Principal, settings: Settings) -> list[tuple[str, str]]:
-    """Services in environments of kind production that the principal may see."""
-    return [
-        (service, environment)
-        for service in await known_services(ports, principal, settings)
-        for environment in settings.environments
-        if settings.kind_of(environment) is EnvironmentKind.PRODUCTION
-        and is_shown(ports, principal, "read_operation", settings, service, environment)
-    ]
 
 
 _SECTIONS: dict[str, _Made] = {

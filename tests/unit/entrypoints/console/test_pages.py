@@ -270,12 +270,12 @@ async def test_an_objective_says_in_words_how_it_stands_and_its_history_is_a_cha
         period_seconds=28 * 86400,
         sli_ratio=0.9995,
         remaining_ratio=0.5,
-        burn_rates={"6h": 2.0},
+        burn_rates={"1h": 3.0, "6h": 2.0, "5m": 0.5},
         met=True,
         exhausted_at=NOW,
         history=(Point(at=1.0, value=0.9), Point(at=2.0, value=0.5)),
     )
-    spent = good.model_copy(update={"slo": "speed", "met": False, "remaining_ratio": -0.25, "history": ()})
+    spent = good.model_copy(update={"slo": "speed", "met": False, "remaining_ratio": -0.25, "title": ""})
     promised = spent.model_copy(update={"slo": "contract", "sla": True})
     unknown = BudgetState(service="web", environment="staging", slo="new", target=0.9, period_seconds=86400)
     platform.error_budget.reported["web"] = (good, spent, promised, unknown)
@@ -291,9 +291,11 @@ async def test_an_objective_says_in_words_how_it_stands_and_its_history_is_a_cha
     )
     for word in (*words, "spent by", "99.95% of", "6h <strong>2</strong>", 'data-load="/console/figures/slos"'):
         assert word in page, word
+    assert page.index("5m <strong>") < page.index("1h <strong>") < page.index("6h <strong>")
     assert "<script>alert" not in page
     figures = (await visitor.get("/console/figures/slos")).text
-    assert figures.count("<figure") == 1, "of what has a history"
+    assert figures.count("<figure") == 3, "of what has a history"
+    assert figures.index("web in staging: speed") < figures.index("&lt;script&gt;"), "the worst first"
     assert 'data-points="[[1.0, 2.0], [0.9, 0.5]]"' in figures
     assert '<td class="number">0.5</td>' in figures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ....domain.identity import Principal
@@ -16,7 +17,7 @@ CHARTS_AT_MOST = 12
 async def _load(ports: Ports, who: Principal, _: Given) -> dict[str, Any]:
     report = await report_slo(ports, who, history=False)
     measured = any(slo.remaining_ratio is not None for slo in report.slos)
-    return {"report": report, "figures": "/console/figures/slos" if measured else ""}
+    return {"report": report, "windows": _windows, "figures": "/console/figures/slos" if measured else ""}
 
 
 async def _figures(ports: Ports, who: Principal, _: Given) -> dict[str, Any]:
@@ -26,9 +27,14 @@ async def _figures(ports: Ports, who: Principal, _: Given) -> dict[str, Any]:
     return {"charts": charts, "heading": "Error budgets", "about": "the worst first"}
 
 
+def _windows(rates: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Burn rates by window, the shortest first: "5m", "1h", "3d"."""
+    return sorted(rates.items(), key=lambda rate: ("smhdw".find(rate[0][-1:]), len(rate[0]), rate[0]))
+
+
 def _chart(slo: SloView) -> dict[str, Any]:
     values = [point.value for point in slo.history]
-    title = f"{slo.service} in {slo.environment}: {slo.title or slo.name}"
+    title = f"{slo.service} in {slo.environment}: {slo.title or slo.slo}"
     return {
         "signal": title,
         "unit": "share of the error budget that is left",
