@@ -41,7 +41,7 @@ def alerted(platform: RunningPlatform) -> RunningPlatform:
     platform.set_version("good")
     platform.santiago("deploy", "hello", "--env", "production", "--wait")
     rules = {"groups": [{"name": "hello", "interval": "1s", "rules": [RULE]}]}
-    (platform.layout.prometheus / "rules" / "hello.yaml").write_text(yaml.safe_dump(rules))
+    (platform.layout.prometheus / "rules" / "of-this-test.yaml").write_text(yaml.safe_dump(rules))
     ports = known_ports(platform.layout)
     assert ports is not None
     httpx2.post(f"http://127.0.0.1:{ports.prometheus}/-/reload", trust_env=False).raise_for_status()

@@ -98,6 +98,11 @@ class Layout:
         return self.state / "xds"
 
     @property
+    def temporary(self) -> Path:
+        """The daemon's temporary files, which its next start removes."""
+        return self.state / "tmp"
+
+    @property
     def prometheus(self) -> Path:
         return self.state / "prometheus"
 

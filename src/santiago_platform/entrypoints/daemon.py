@@ -8,7 +8,9 @@ import gc
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -52,6 +54,7 @@ GARBAGE_THRESHOLD = 10_000  # objects that are made until garbage is looked for,
 async def run(layout: Layout) -> None:
     """Runs until SIGTERM. Raises CONFLICT where another daemon holds the workspace."""
     with _held(layout):
+        _use_temporary(layout)
         async with wire(layout) as wired:
             ports = wired.ports
             host = os.environ.get("SANTIAGO_HOST", LOOPBACK)
@@ -91,6 +94,13 @@ async def run(layout: Layout) -> None:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
                 await note(ports, PLATFORM, "platform.stop", str(layout.root), {"pid": os.getpid()})
+
+
+def _use_temporary(layout: Layout) -> None:
+    """What a kill leaves behind is gone with the next start, or with the workspace."""
+    shutil.rmtree(layout.temporary, ignore_errors=True)
+    layout.temporary.mkdir(mode=0o700)
+    tempfile.tempdir = str(layout.temporary)
 
 
 async def _greet(layout: Layout, wired: Wired) -> list[str]:

@@ -62,7 +62,7 @@ async def configure_monitoring(ports: Ports, principal: Principal, asked: Monito
     subject = f"{asked.service}/{asked.environment}"
     request = asked.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, KIND, subject, request) as record:
-        prepared = await _prepared(ports, principal, asked, record)
+        prepared = await _prepared_rules(ports, principal, asked, record)
         if asked.dry_run:
             record.outcome = "planned"
             planned = prepared.operation.model_copy(update={"state": OperationState.PLANNED, "phase": "planned"})
@@ -89,14 +89,14 @@ async def prepare_monitoring(
     """Raises MovedError where the rules are so by now, or the SLOs are gone; else as `configure_monitoring` does."""
     asked = MonitoringChange.model_validate(arguments)
     try:
-        return await _prepared(ports, principal, asked, record)
+        return await _prepared_rules(ports, principal, asked, record)
     except PlatformError as exc:
         if exc.code not in (ErrorCode.FAILED_PRECONDITION, ErrorCode.NOT_FOUND):
             raise
         raise MovedError(exc.message) from exc
 
 
-async def _prepared(ports: Ports, principal: Principal, asked: MonitoringChange, record: Record) -> Prepared:
+async def _prepared_rules(ports: Ports, principal: Principal, asked: MonitoringChange, record: Record) -> Prepared:
     before, after, ruling = await _checked(ports, principal, asked)
     settings = ports.workspace.last_good_settings()
     operation = _operation(ports, principal, settings, record, asked.action, before, after, asked.reason)

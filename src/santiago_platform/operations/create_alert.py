@@ -65,7 +65,7 @@ async def create_alert(
     known = advice.id if advice is not None else ""
     request = asked.model_dump(mode="json", exclude_defaults=True)
     async with change(ports, principal, KIND, subject, request, operation=known) as record:
-        prepared = await _prepared(ports, principal, asked, record)
+        prepared = await _prepared_alert(ports, principal, asked, record)
         settings = ports.workspace.last_good_settings()
         if asked.dry_run:
             record.outcome = "planned"
@@ -93,14 +93,14 @@ async def prepare_alert(
     """Raises MovedError where another alert says the same by now, or it is gone; else as `create_alert` does."""
     asked = AlertChange.model_validate(arguments)
     try:
-        return await _prepared(ports, principal, asked, record)
+        return await _prepared_alert(ports, principal, asked, record)
     except PlatformError as exc:
         if exc.code not in (ErrorCode.CONFLICT, ErrorCode.NOT_FOUND):
             raise
         raise MovedError(exc.message) from exc
 
 
-async def _prepared(ports: Ports, principal: Principal, asked: AlertChange, record: Record) -> Prepared:
+async def _prepared_alert(ports: Ports, principal: Principal, asked: AlertChange, record: Record) -> Prepared:
     checked = await check_alert(ports, principal, asked)
     settings = ports.workspace.last_good_settings()
     operation = _operation(ports, principal, settings, asked, checked, record)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import WithJsonSchema
+from typing import Literal
 
 from ..domain.errors import ErrorCode, PlatformError
 from ..domain.identity import Name, Principal
@@ -16,16 +14,13 @@ from ..ports import Ports
 from .schema import parse
 from .tool import Tool
 
-# Its pattern is told by other tools already.
-ShortName = Annotated[Name, WithJsonSchema({"type": "string"})]
-
 
 class MonitoringCall(Value):
     """show: of one service and environment, or of all."""
 
     action: Literal["apply", "remove", "show"] = "show"
-    service: ShortName | None = None
-    environment: ShortName | None = None
+    service: Name | None = None
+    environment: Name | None = None
     dry_run: bool = False
 
 

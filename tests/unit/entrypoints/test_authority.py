@@ -166,6 +166,7 @@ def test_every_operation_that_is_given_a_principal_comes_by_the_one_place() -> N
         "narrate",
         "reserve",
         "within_session",
+        "require_fix",
     }
     taking = {
         name

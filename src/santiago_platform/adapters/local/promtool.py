@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +107,12 @@ def _test(test: RuleTest) -> dict[str, Any]:
 
 async def _run(promtool: Path, folder: Path, *words: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        promtool, *words, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        promtool,
+        *words,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},  # it keeps the series of a test there
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         async with asyncio.timeout(CHECK_SECONDS):
