@@ -15,7 +15,7 @@ from pydantic import Field
 from .errors import ErrorCode, PlatformError
 from .expression import ExpressionError, check_condition, confined, same
 from .identity import Name
-from .rules import Rule, RuleGroup, Severity
+from .rules import Rule, RuleGroup, Severity, literal
 from .signal import Point, Signal
 from .value import Value
 
@@ -85,13 +85,14 @@ class Alert(Value):
         optional = {"owner": self.spec.owner, "route": self.spec.route}
         about = {"service": self.service, "environment": self.environment, "severity": str(self.spec.severity)}
         says = self.spec.summary or f"{self.name} of {self.service} in {self.environment}: {{{{ $value }}}}"
-        more = {"runbook_url": self.spec.runbook_url} if self.spec.runbook_url else {}
+        more = {"runbook_url": literal(self.spec.runbook_url)} if self.spec.runbook_url else {}
+        holds = literal(self.expression)
         return Rule(
             alert=self.name,
             expr=self.expression,
             for_seconds=self.spec.for_seconds,
             labels={**about, **{name: value for name, value in optional.items() if value}},
-            annotations={"summary": says, "description": f"{self.expression} for {self.spec.for_seconds:g} s", **more},
+            annotations={"summary": says, "description": f"{holds} for {self.spec.for_seconds:g} s", **more},
         )
 
     def said(self) -> str:

@@ -53,6 +53,12 @@ class MonitoringSettings(Value):
         return self
 
 
+def literal(text: str) -> str:
+    """As an alert's label or annotation that says just this: Prometheus takes those for templates, and a template can
+    query the series of everybody."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
 class Rule(Value):
     """Either records `record` or fires `alert`. expr: PromQL. for_seconds: how long it must hold before it fires.
 

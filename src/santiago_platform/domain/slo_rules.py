@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from . import promql
 from .burn_rate import usual_alerts
-from .rules import Rule, RuleGroup
+from .rules import Rule, RuleGroup, literal
 from .slo import HOUR, MINUTE, BurnAlert, Calendar, Events, Method, Ratio, Slo, Threshold
 
 BAD, TOTAL = "slo:bad_events:increase1m", "slo:total_events:increase1m"
@@ -168,12 +168,13 @@ def _alert(slo: Slo, alert: BurnAlert) -> Rule:
         "runbook_url": slo.runbook_url,
         "notify": ", ".join(alert.targets),
     }
+    labels = {**slo.labels, "severity": alert.severity, **owner}
     return Rule(
         alert=alert.name,
         expr=expression,
         for_seconds=alert.for_seconds,
-        labels={**slo.labels, "severity": alert.severity, **owner},
-        annotations={key: text for key, text in words.items() if text},
+        labels={key: literal(text) for key, text in labels.items()},
+        annotations={key: literal(text) for key, text in words.items() if text},
     )
 
 

@@ -218,3 +218,16 @@ async def test_an_alert_of_the_file_replaces_the_usual_ones() -> None:
         alerts=(("FastBurn-no-data", 600, ({**slo.labels, "severity": "page"},)), ("FastBurn", 600, ())),
     )
     await check_rules(rule_groups(slo), [silent])
+
+
+async def test_words_of_the_file_are_no_templates() -> None:
+    """Prometheus expands those of labels and annotations, and they may query the series of everybody."""
+    query = '{{ query "secret" | first | value }}'
+    hostile = SLO.model_copy(update={"name": f"x-{query}", "title": query, "runbook_url": query, "owner": query})
+    series = {f"completed{{{ENVOY}}}": "0+60x60", f'answers{{class="5",{ENVOY}}}': "0+60x60", "secret": "42x60"}
+    for rule in rule_groups(hostile)[0].rules:
+        assert query not in [*(rule.labels.values() if rule.alert else ()), *rule.annotations.values()]
+    labels = {**hostile.labels, "owner": query, "severity": "page"}
+    case = RuleTest(name="literal", series=series, alerts=(("ErrorBudgetBurn", 30 * MINUTE, (labels,)),))
+    page = hostile.model_copy(update={"alerts": usual_alerts(30 * DAY, hostile.budget_ratio)[:1]})
+    await check_rules(rule_groups(page), [case])

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ...domain import promql
 from ...domain.errors import PlatformError
+from ...domain.expression import ExpressionError, confined
 from ...domain.rules import Severity
 from ...domain.slo import DAY, HOUR, MINUTE, BurnAlert, Calendar, Events, Indicator, Method, Ratio, Slo, Threshold
 from . import openslo
@@ -31,22 +32,25 @@ _SEVERITIES = {
 _ZONES_FROM, _ZONES_TO = 2020, 2045
 
 
-def read_slos(text: str, where: str, *, service: str, environments: Sequence[str]) -> tuple[Slo, ...]:
-    """In the order of the file, each in the environments that its label names, else in all.
+def read_slos(
+    text: str, where: str, *, service: str, environments: Sequence[str], confine: bool = False
+) -> tuple[Slo, ...]:
+    """In the order of the file, each in the environments that its label names, else in all. confine: its queries read
+    the service's own series alone.
 
     Raises PlatformError(INVALID_ARGUMENT), beginning `WHERE:LINE: `, for what is not OpenSLO v1 or refers to nothing.
     """
-    return _read(text, where, service, tuple(environments))
+    return _read(text, where, service, tuple(environments), confine)
 
 
 @lru_cache(maxsize=256)
-def _read(text: str, where: str, service: str, environments: tuple[str, ...]) -> tuple[Slo, ...]:
+def _read(text: str, where: str, service: str, environments: tuple[str, ...], confine: bool) -> tuple[Slo, ...]:
     objects = _Objects(where)
     for document in parse_all(text, where):
         objects.add(document)
     found: list[Slo] = []
     for document, written in objects.slos:
-        found.extend(_Resolver(objects, document, written, service, environments).slos())
+        found.extend(_Resolver(objects, document, written, service, environments, confine).slos())
     seen: set[tuple[str, str]] = set()
     for slo in found:
         if (slo.environment, slo.name) in seen:
@@ -100,6 +104,7 @@ class _Resolver:
     slo: openslo.Slo
     service: str
     environments: tuple[str, ...]
+    confine: bool
 
     def slos(self) -> Iterator[Slo]:
         spec = self.slo.spec
@@ -310,7 +315,13 @@ class _Resolver:
                 "leave rate() out; or counter: false for what is a count of each minute or a rate",
                 document,
             )
-        return query.replace("$environment", environment).replace("$service", self.service).strip()
+        asked = query.replace("$environment", environment).replace("$service", self.service).strip()
+        if not self.confine:
+            return asked
+        try:
+            return confined(asked, {"service": self.service})
+        except ExpressionError as exc:
+            self._refuse((*where, "spec", "query"), str(exc), "it reads the series of its own service alone", document)
 
     def _alerts(self) -> tuple[BurnAlert, ...]:
         found: list[BurnAlert] = []

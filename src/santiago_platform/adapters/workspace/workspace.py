@@ -101,13 +101,17 @@ class FileWorkspace:
         return text
 
     def slos(self, service: str, text: str | None = None) -> tuple[Slo, ...]:
-        path, environments = slo_path(service), tuple(self.last_good_settings().environments)
+        settings = self.last_good_settings()
+        path, environments = slo_path(service), tuple(settings.environments)
+        confine = len(settings.tenant_names) > 1  # else a tenant would measure the others
         if service == PLATFORM:
-            environments = (PLATFORM,)
+            environments, confine = (PLATFORM,), settings.tenant_of(service) != settings.tenant
         elif not is_name(service):
             return ()
         text = text if text is not None else self._read(path)
-        return () if text is None else read_slos(text, path, service=service, environments=environments)
+        if text is None:
+            return ()
+        return read_slos(text, path, service=service, environments=environments, confine=confine)
 
     def metrics_seconds(self) -> int:
         """How long metrics must be kept for every objective. A file that cannot be read asks for nothing."""

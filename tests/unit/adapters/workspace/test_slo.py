@@ -10,6 +10,7 @@ from santiago_platform.adapters.workspace.init import FILES
 from santiago_platform.adapters.workspace.slo import read_slos
 from santiago_platform.adapters.workspace.workspace import FileWorkspace
 from santiago_platform.domain.errors import ErrorCode, PlatformError
+from santiago_platform.domain.expression import selectors
 from santiago_platform.domain.slo import DAY, PLATFORM, Events, Method, Ratio, Slo, Threshold
 from santiago_platform.domain.slo_cases import rule_tests
 from santiago_platform.domain.slo_rules import rule_groups
@@ -212,3 +213,37 @@ def test_metrics_are_kept_for_two_of_the_longest_window_whatever_cannot_be_read(
         (tmp_path / "services" / name / "score.yaml").write_text("")
         (tmp_path / "services" / name / "slo.yaml").write_text(text)
     assert FileWorkspace(tmp_path).metrics_seconds() == 180 * DAY
+
+
+@pytest.mark.parametrize("text", [RATIO, RAW, THRESHOLD])
+async def test_with_several_tenants_a_query_reads_the_series_of_its_own_service_alone(text: str) -> None:
+    for slo in read_slos(text, WHERE, service="web", environments=("staging", "production"), confine=True):
+        for rule in rule_groups(slo)[0].rules:
+            read_by_it = [s for s in selectors(rule.expr) if s.name in ("http_requests_total", "errors:ratio", "queue")]
+            assert all(s.sample.get("service") == "web" for s in read_by_it), rule.expr
+        await check_rules(rule_groups(slo), rule_tests(slo))
+
+
+@pytest.mark.parametrize(
+    "query", ['queue{env="$environment",service="bank"}', '{service=~".+",env="$environment" or service="bank"}']
+)
+def test_with_several_tenants_a_query_of_another_service_is_refused(query: str) -> None:
+    text = THRESHOLD.replace('queue{env="$environment"}', query)
+    with pytest.raises(PlatformError, match=r"services/web/slo\.yaml:\d+: "):
+        read_slos(text, WHERE, service="web", environments=("production",), confine=True)
+
+
+def test_the_workspace_confines_queries_once_there_is_a_second_tenant(tmp_path: Path) -> None:
+    (tmp_path / "services/web").mkdir(parents=True)
+    (tmp_path / WHERE).write_text(THRESHOLD)
+    head = "environments: {production: {}}\n"
+
+    def asked() -> str:
+        indicator = FileWorkspace(tmp_path).slos("web")[0].indicator
+        assert isinstance(indicator, Threshold)
+        return indicator.expression
+
+    (tmp_path / "santiago.yaml").write_text(head)
+    assert "service" not in asked()
+    (tmp_path / "santiago.yaml").write_text(head + "tenants: {bank: {services: [vault]}}\n")
+    assert 'service="web"' in asked()
