@@ -28,6 +28,7 @@ TEXT_CHARACTERS = 500
 # Alertmanager says again each hour what goes on. What it has not repeated for so long has ended unsaid.
 STALE = timedelta(hours=3)
 HEARD_AGAIN = timedelta(minutes=30)  # after which a repetition is worth storing
+LONGEST = timedelta(days=30)  # that an alert is believed to have fired before it was heard of
 
 IncidentId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,60}$")]
 _SEVERITIES = (Severity.INFO, Severity.TICKET, Severity.PAGE)
@@ -61,11 +62,12 @@ class Event(Value):
 
 
 class Firing(Value):
-    """A group of alerts that fires. heard_at: when Alertmanager said so last."""
+    """A group of alerts that fires. heard_at: when Alertmanager said so last. page: the worst of them is one."""
 
     alert: str
     since: datetime
     heard_at: datetime
+    page: bool = True
 
 
 class Evidence(StrEnum):
@@ -158,6 +160,11 @@ class Incident(Value):
         return self.severity is Severity.PAGE
 
     @property
+    def pages_now(self) -> bool:
+        """A page fires now: of one that has ended, tickets may go on for hours."""
+        return self.page and any(firing.page for firing in self.firing.values())
+
+    @property
     def unfinished(self) -> bool:
         """There is something left to do about it: also of one that is resolved."""
         return self.is_open or self.logged < len(self.events) or (self.page and not self.postmortem)
@@ -227,7 +234,7 @@ def heard(
 
 def _opened(firing: tuple[Alert, ...], now: datetime, id: str, tenant: str) -> Incident:
     worst = max(firing, key=lambda alert: _SEVERITIES.index(alert.severity))
-    began = min(now, *(alert.started_at for alert in firing))
+    began = _began(firing, now)
     first = event(began, EventKind.ALERT, f"{worst.name} fires: {worst.summary}", "alertmanager")
     opened = event(now, EventKind.STATE, f"opened as {worst.severity}: {worst.summary}")
     return Incident(
@@ -245,6 +252,10 @@ def _opened(firing: tuple[Alert, ...], now: datetime, id: str, tenant: str) -> I
         opened_at=now,
         events=(first, opened),
     )
+
+
+def _began(firing: tuple[Alert, ...], now: datetime) -> datetime:
+    return max(now - LONGEST, min(now, *(alert.started_at for alert in firing)))
 
 
 def _reopened(incident: Incident, alert: Alert, now: datetime) -> Incident:
@@ -270,15 +281,16 @@ def _fires(
     update: dict[str, object] = {}
     events: list[Event] = []
     worst = max(firing, key=lambda alert: _SEVERITIES.index(alert.severity))
-    known = incident.firing.get(group)
+    page, known = worst.severity is Severity.PAGE, incident.firing.get(group)
     if known is None and len(incident.firing) < GROUPS_AT_MOST:
-        since = min(now, *(alert.started_at for alert in firing))
-        update["firing"] = {**incident.firing, group: Firing(alert=worst.name, since=since, heard_at=now)}
+        since = _began(firing, now)
+        fires = Firing(alert=worst.name, since=since, heard_at=now, page=page)
+        update["firing"] = {**incident.firing, group: fires}
         said = f"{worst.name} fires: {worst.summary}"
         if all(e.text != said[:TEXT_CHARACTERS] for e in incident.events):
             events.append(event(since, EventKind.ALERT, said, "alertmanager"))
-    elif known is not None and now - known.heard_at >= HEARD_AGAIN:
-        update["firing"] = {**incident.firing, group: known.model_copy(update={"heard_at": now})}
+    elif known is not None and (known.page is not page or now - known.heard_at >= HEARD_AGAIN):
+        update["firing"] = {**incident.firing, group: known.model_copy(update={"heard_at": now, "page": page})}
     if incident.ended_at is not None:
         update["ended_at"] = None
     if _SEVERITIES.index(worst.severity) > _SEVERITIES.index(incident.severity):
@@ -297,6 +309,7 @@ def _fires(
 
 def _ended(incident: Incident, group: str, at: datetime, now: datetime) -> Incident:
     gone = incident.firing[group]
+    at = max(at, gone.since)
     left = {key: firing for key, firing in incident.firing.items() if key != group}
     events = [event(at, EventKind.ALERT, f"{gone.alert} has ended", "alertmanager")]
     update = {"firing": left, "ended_at": incident.ended_at if left else max(at, incident.began_at)}

@@ -12,6 +12,7 @@ from .identity import Role
 from .incident import Evidence, Incident, IncidentState, Recovery
 from .value import Value
 
+ROLLBACK = "rollback_service"  # the operation
 RECOVERY_SETTLES = timedelta(seconds=60)  # what was tried gets so long to show, before anything else is tried
 
 
@@ -35,12 +36,13 @@ class IncidentPolicy(Value):
 
 class Facts(Value):
     """What recovery may go by. live: the version's name. unready: instances of it that were ready, and are not now,
-    though they run. replicas: of it. deploying: a rollout is under way."""
+    though they run. replicas: of it. deploying: a rollout is under way; coming: the version that it brings."""
 
     live: str = ""
     unready: tuple[str, ...] = ()
     replicas: int = 0
     deploying: bool = False
+    coming: str = ""
 
 
 class Step(Value):
@@ -79,7 +81,7 @@ def is_over(incident: Incident, policy: IncidentPolicy, now: datetime) -> bool:
 
 def next_step(incident: Incident, policy: IncidentPolicy, facts: Facts, now: datetime) -> Step | None:
     """What to try now about a page that still fires; None: nothing, or not yet."""
-    if not (incident.page and incident.is_open and incident.firing) or incident.attempt is not None:
+    if not (incident.is_open and incident.pages_now) or incident.attempt is not None:
         return None
     if any(now - tried.at < RECOVERY_SETTLES for tried in incident.attempts):
         return None
@@ -95,8 +97,10 @@ def _step(recovery: Recovery, incident: Incident, policy: IncidentPolicy, facts:
             # By time alone nothing is taken back: what shows nothing against a version may be innocent of it.
             if suspect is None or suspect.evidence is not Evidence.VERSION or not suspect.version:
                 return None
-            if facts.live != suspect.version and not facts.deploying:
-                return None  # somebody has left it already
+            if suspect.kind == ROLLBACK:
+                return None  # the way back from it leads to what somebody has taken back
+            if suspect.version != (facts.coming if facts.deploying else facts.live):
+                return None  # somebody has left it already, or is about to
             why = "; ".join(suspect.reasons)
             return Step(recovery=recovery, subject=suspect.version, reason=f"it is suspected: {why}")
         case Recovery.FLAG_OFF:

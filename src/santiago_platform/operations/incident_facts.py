@@ -101,8 +101,10 @@ async def facts_of(ports: Ports, incident: Incident) -> Facts:
     where = (incident.service, incident.environment)
     deployment, rollout = await ports.store.read(lambda view: (view.deployment(*where), view.active_rollout(*where)))
     live = deployment.live if deployment is not None else None
+    coming = rollout.new.name if rollout is not None and rollout.new is not None else ""
     if live is None:
-        return Facts(deploying=rollout is not None)
+        return Facts(deploying=rollout is not None, coming=coming)
     mine = [s for s in await ports.compute.list(*where) if s.instance.template.version == live.name]
     unready = tuple(s.instance.id for s in mine if s.state is InstanceState.UNREADY)
-    return Facts(live=live.name, unready=unready, replicas=live.replicas, deploying=rollout is not None)
+    deploying = rollout is not None
+    return Facts(live=live.name, unready=unready, replicas=live.replicas, deploying=deploying, coming=coming)

@@ -130,7 +130,7 @@ class IncidentReconciler:
 
     async def _begin(self, incident: Incident, settings: Settings, policy: IncidentPolicy) -> Incident:
         """Stores what is tried next, before it is."""
-        if not (incident.service and incident.page and incident.firing and policy.recover):
+        if not (incident.service and incident.pages_now and policy.recover):
             return incident
         now = self._ports.clock.now()
         step = next_step(incident, policy, await facts_of(self._ports, incident), now)

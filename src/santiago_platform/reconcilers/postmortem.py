@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 20
+REFUSED_SECONDS = 300.0  # until what could not be written is drafted again: an advisor is paid for each draft
 
 
 class PostmortemReconciler:
@@ -31,6 +32,7 @@ class PostmortemReconciler:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
         """Passes until it is cancelled; a failed pass is logged and tried again."""
@@ -45,9 +47,24 @@ class PostmortemReconciler:
 
     async def pass_over(self) -> None:
         over = await self._ports.store.read(lambda view: view.incidents(open=False, unfinished=True, limit=AT_ONCE))
+        now = self._ports.clock.monotonic()
+        self._not_before = {id: at for id, at in self._not_before.items() if at > now}
         for incident in over:
-            if incident.page and not incident.postmortem and incident.attempt is None:
-                await self._draft(incident)
+            due = incident.id not in self._not_before
+            if incident.page and not incident.postmortem and incident.attempt is None and due:
+                await self._try(incident)
+
+    async def _try(self, incident: Incident) -> None:
+        """One that cannot be written keeps nobody else's waiting."""
+        try:
+            await self._draft(incident)
+        except PlatformError as exc:
+            log.warning("the post-mortem of incident %s: %s %s", incident.id, exc.message, exc.internal)
+        except Exception:
+            log.exception("the post-mortem of incident %s", incident.id)
+        else:
+            return
+        self._not_before[incident.id] = self._ports.clock.monotonic() + REFUSED_SECONDS
 
     async def _draft(self, incident: Incident) -> None:
         named = {e.operation for e in incident.events if e.operation}

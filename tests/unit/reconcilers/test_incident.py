@@ -318,6 +318,94 @@ async def test_a_cause_that_comes_back_soon_opens_its_incident_again_and_later_a
     assert (await world.fire()).id != first.id
 
 
+async def test_what_was_rolled_back_to_is_not_rolled_back_for_another_cause() -> None:
+    """Two causes, each of a version of its own, would go to and fro for ever."""
+    world = World()
+    good, _ = await bad_release(world)
+    await world.fire(version=await world.live(), alertname="TooManyErrors")
+    await world.passes(40)
+    assert await world.live() == good
+    await world.fire(version=good, alertname="TooSlow")
+    await world.passes(40)
+    slow = await world.incident()
+    assert (slow.cause, slow.suspect and slow.suspect.kind) == ("TooSlow", "rollback_service")
+    assert slow.attempts == ()
+    assert await world.live() == good
+
+
+async def test_a_deploy_that_is_under_way_over_the_suspect_is_left_alone() -> None:
+    world = World()
+    await bad_release(world)
+    fix = await deploy_service(world.ports, ANN, DeployRequest(**WHERE, git_ref="v3"))
+    await world.passes(1)
+    await world.fire(version=await world.live())
+    await world.passes(40)
+    found = await world.platform.store.read(lambda v: v.operation(fix.id))
+    assert found is not None
+    assert found.state is OperationState.SUCCEEDED
+    assert (await world.incident()).attempts == ()
+
+
+async def test_nothing_is_tried_for_a_page_that_is_over_while_its_ticket_goes_on() -> None:
+    world = World(recover=(Recovery.SCALE_OUT,), scale_out_to=2)
+    await world.deploy("v1")
+    world.platform.clock.advance(4000)
+    begun, burns = world.now, {"alertname": "ErrorBudgetBurn", "slo": "availability"}
+    await world.hear(alert(begun, **burns))
+    ticket = alert(begun, **{**burns, "severity": "ticket"})
+    await world.hear(alert(begun, ended_at=world.now, **burns), ticket)
+    await world.passes(5)
+    incident = await world.incident()
+    assert (incident.page, len(incident.firing), incident.attempts) == (True, 1, ())
+    await world.hear(alert(begun, **burns), ticket)
+    await world.passes(5)
+    assert len((await world.incident()).attempts) == 1
+
+
+@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+async def test_an_alert_of_an_absurd_time_is_told_and_ends_like_any_other(began: str) -> None:
+    world = World()
+    await world.deploy("v1")
+    absurd = {**alert(world.now), "startsAt": began}
+    await world.hear(absurd)
+    await world.passes(3)
+    assert len(await world.mails(PETE)) == 2
+    await world.hear({**absurd, "status": "resolved", "endsAt": began})
+    await world.passes(3)
+    incident = await world.incident()
+    assert incident.state is IncidentState.RESOLVED
+    assert incident.postmortem
+
+
+async def test_a_post_mortem_that_cannot_be_written_holds_up_no_other_and_is_not_paid_for_each_second() -> None:
+    world = World()
+    request = {"paragraphs": [{"text": "It began with an alert.", "facts": ["e1"]}]}
+    says = Completion(text=json.dumps({"request": request, "rationale": "r"}), model="m")
+    one = FakeAdvisor("one", says, models=("m", "m"), price=Price(input_usd=Decimal(1), output_usd=Decimal(1)))
+    world.platform.advisors.all = [one, BuiltinPlanner()]
+    write, refused = world.platform.postmortems.write, ""
+
+    async def full(name: str, text: str, *, replaces: str = "") -> str:
+        if refused in name:
+            raise PlatformError(ErrorCode.FAILED_PRECONDITION, "the disk is full")
+        return await write(name, text, replaces=replaces)
+
+    world.platform.postmortems.write = full  # type: ignore[method-assign]
+    world.platform.clock.advance(1)
+    first, began = await world.fire(alertname="A"), world.now
+    second = await world.fire(alertname="B")
+    refused = second.id
+    await world.hear(alert(began, ended_at=world.now, alertname="A"))
+    await world.end(alertname="B")
+    await world.passes(20)
+    assert [first.id in path for path in world.platform.postmortems.files] == [True]
+    assert len(one.asked) == 2
+    refused = "nothing"
+    world.platform.clock.advance(300)
+    await world.passes(2)
+    assert len(world.platform.postmortems.files) == 2
+
+
 async def test_without_evidence_of_the_version_nothing_is_rolled_back() -> None:
     world = World()
     _, deployed = await bad_release(world)
