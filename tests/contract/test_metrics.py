@@ -121,6 +121,23 @@ class TestPrometheusMetrics(MetricsContract):
         broken.unlink()
         await metrics.scrape([])
 
+    async def test_a_service_does_not_count_by_what_it_is_judged(
+        self, metrics: PrometheusMetrics, upstream: Callable[..., Awaitable[Upstream]]
+    ) -> None:
+        service = await upstream("v9")
+        forged = ('slo:sli:ratio{slo="availability"} 1', 'envoy_cluster_endpoint_rq_total{cluster="x",envoy="y"} 9')
+        service.metrics = "\n".join((*forged, 'ALERTS{alertname="x"} 1', 'jobs_total{service="bank"} 7', ""))
+        await metrics.scrape([target(9, f"127.0.0.1:{service.endpoint().port}")])
+
+        async def shown() -> set[str]:
+            now = time.time()
+            found = await metrics.query('{job="instances",service="web"}', start=now, end=now, step=1, limit=50)
+            return {s.labels["__name__"] for s in found if s.points}
+
+        names = await eventually(shown, lambda names: "jobs_total" in names, 15)
+        assert {name for name in names if not name.startswith("scrape_")} == {"jobs_total", "up"}
+        await metrics.scrape([])
+
     async def test_the_signals_of_a_version_are_what_clients_saw(
         self,
         metrics: PrometheusMetrics,

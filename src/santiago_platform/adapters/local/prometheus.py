@@ -46,6 +46,9 @@ _INSTANCE_LABELS = [
     {"regex": "envoy_.*", "action": "labeldrop"},
 ]
 
+# By these a service is judged: what the Envoys counted, and what the rules made of it. It does not count itself.
+_JUDGED_BY = "envoy_cluster_.*|slo:.*|ALERTS.*"
+
 
 @dataclass(frozen=True)
 class PrometheusConfig:
@@ -104,6 +107,7 @@ class PrometheusConfig:
                     "sample_limit": 10_000,
                     "label_limit": 64,
                     "body_size_limit": "10MB",
+                    "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": _JUDGED_BY, "action": "drop"}],
                     "static_configs": [
                         {
                             "targets": [t.address],
