@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -83,14 +84,17 @@ _Names = tuple[str, str]
 
 
 def _by_name(groups: Iterable[RuleGroup]) -> dict[_Names, Rule]:
-    """A name may be there several times in a group: with other labels, as of another window."""
+    """A name may be there several times in a group: with other labels, as of another window, and with the same ones."""
     found: dict[_Names, Rule] = {}
+    times: Counter[_Names] = Counter()
     for group in groups:
         for rule in group.rules:
             name = rule.alert or rule.record
             labels = ",".join(f"{k}={v}" for k, v in sorted(rule.labels.items()))
             shown = name if (group.name, name) not in found else f"{name}{{{labels}}}"
-            found[group.name, shown] = rule
+            times[group.name, shown] += 1
+            number = times[group.name, shown]
+            found[group.name, f"{shown} #{number}" if number > 1 else shown] = rule
     return found
 
 

@@ -43,3 +43,11 @@ def test_what_comes_goes_and_changes_is_told_by_name_also_where_a_name_is_there_
     assert differences([], [two])[1].startswith("comes: alert (ticket) Slow{severity=ticket} of web")
     assert [line.split(":")[0] for line in differences([GROUP], [two])] == ["comes", "goes"]
     assert differences([two], [two]) == ()
+
+
+def test_a_change_of_one_of_several_rules_that_are_named_and_labelled_alike_is_told() -> None:
+    """As policies of the same name and severity make them."""
+    rules = [SLOW.model_copy(update={"expr": f"sum(x) > {n}"}) for n in (1, 2, 3)]
+    before = GROUP.model_copy(update={"rules": tuple(rules)})
+    rules[1] = rules[1].model_copy(update={"expr": "sum(x) > 9"})
+    assert len(differences([before], [GROUP.model_copy(update={"rules": tuple(rules)})])) == 1
