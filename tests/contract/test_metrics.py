@@ -164,6 +164,10 @@ class TestPrometheusMetrics(MetricsContract):
             latencies = await eventually(lambda: last(Signal.LATENCY), lambda r: "v1" in r, 20)
             assert 0 < latencies["v1"] < 1
             assert (await last(Signal.SATURATION)).keys() == {"v1", "v2"}
+        now = time.time()
+        shown = await metrics.shown("web", "production", start=now - 14 * 86400, end=now)
+        assert 0 < shown.errors < shown.requests >= 200
+        assert shown.within[-1][1] == pytest.approx(shown.requests, rel=0.1)
         one = await metrics.query(
             metrics.expression(Signal.ERRORS, "web", "production", "v2"),
             start=time.time(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -16,12 +17,11 @@ _LATENCY_TARGET = 0.95
 
 
 class Shown(Value):
-    """What was counted of a service over `seconds`. within: of whole answers, by edge in seconds."""
+    """What was counted of a service. within: of whole answers, by edge in seconds; the last edge holds them all."""
 
     requests: Annotated[int, Field(ge=0)]
     errors: Annotated[int, Field(ge=0)]
     within: Histogram = ()
-    seconds: float = 0
 
 
 class Proposal(Value):
@@ -60,3 +60,25 @@ def _keeps(step: float, failed: float, requests: int) -> bool:
     """A target of which not even one request could fail is not known to be kept by so few requests."""
     budget = 1 - step
     return failed <= budget * _USED_RATIO and requests * budget >= 1
+
+
+_DOCUMENT = """\
+# {reason}.
+apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: {indicator}
+  labels: {{environment: {environment}}}
+spec:
+  service: {service}
+  indicatorRef: {indicator}
+  timeWindow: [{{duration: 28d, isRolling: true}}]
+  budgetingMethod: Occurrences
+  objectives: [{{target: {target}}}]
+"""
+
+
+def openslo(service: str, environment: str, proposals: Sequence[Proposal]) -> str:
+    """As `services/NAME/slo.yaml` takes them. Empty without any."""
+    documents = (_DOCUMENT.format(service=service, environment=environment, **dict(p)) for p in proposals)
+    return "---\n".join(documents)

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..operations.propose_slo import SloQuery, propose_slo
 from ..operations.report_budget import report_budget
 from ..operations.report_dora import DoraQuery, report_dora
 from ..operations.report_slo import report_slo
@@ -26,6 +27,7 @@ class ReportApi:
     def handlers(self) -> list[tuple[str, str, Handler]]:
         return [
             ("GET", "/api/reports/slo", self.slo),
+            ("GET", "/api/reports/slo/{service}/proposal", self.slo_proposal),
             ("GET", "/api/reports/budget", self.budget),
             ("GET", "/api/reports/dora", self.dora),
             ("GET", "/api/reports/weekly", self.weekly),
@@ -33,6 +35,10 @@ class ReportApi:
 
     async def slo(self, request: Request) -> Response:
         return json_answer(render(await report_slo(self._ports, principal_of(request))))
+
+    async def slo_proposal(self, request: Request) -> Response:
+        asked = parse(SloQuery, dict(request.path_params))
+        return json_answer(render(await propose_slo(self._ports, principal_of(request), asked)))
 
     async def budget(self, request: Request) -> Response:
         return json_answer(render(await report_budget(self._ports, principal_of(request))))

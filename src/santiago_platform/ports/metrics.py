@@ -5,6 +5,7 @@ from typing import Protocol
 
 from ..domain.counters import Histogram, Samples
 from ..domain.signal import Series, Signal
+from ..domain.slo_proposal import Shown
 from ..domain.value import Value
 
 
@@ -53,6 +54,12 @@ class Metrics(Protocol):
         """How many answers of a version took at most so long, by edge: about, since it lies between two looks.
 
         Empty where there was none. Raises PlatformError(UNAVAILABLE) where the collector does not answer.
+        """
+
+    async def shown(self, service: str, environment: str, *, start: float, end: float) -> Shown:
+        """What users were answered between two moments, by all versions together; nothing where nobody asked.
+
+        Raises PlatformError(UNAVAILABLE) where the collector does not answer.
         """
 
     async def scrape(self, targets: Sequence[ScrapeTarget]) -> None:

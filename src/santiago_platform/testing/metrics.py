@@ -72,6 +72,11 @@ class MetricsContract:
         assert await metrics.history("web", "production", "nobody", bucket_seconds=5, **asked) == ()
         assert await metrics.latencies("web", "production", "nobody", **asked) == ()
 
+    async def test_of_a_service_that_nobody_asked_nothing_is_shown(self, metrics: Metrics) -> None:
+        now = time.time()
+        shown = await metrics.shown("nobody", "production", start=now - 14 * 86400, end=now)
+        assert (shown.requests, shown.errors, shown.within) == (0, 0, ())
+
     @pytest.mark.parametrize(("start", "bucket"), [(1000.0, 0.5), (1001.0, 5.0), (1000.5, 1.0)])
     async def test_buckets_are_aligned_and_not_too_short(self, metrics: Metrics, start: float, bucket: float) -> None:
         with pytest.raises(PlatformError) as caught:

@@ -42,6 +42,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/reports/dora"): {},
     ("GET", "/api/reports/weekly"): {},
     ("GET", "/api/reports/slo"): {},
+    ("GET", "/api/reports/slo/{service}/proposal"): {},
     ("GET", "/api/deliveries"): {},
     ("POST", "/api/deliveries"): {},
     ("PUT", "/api/secrets/{environment}/{name}"): {},

@@ -114,6 +114,7 @@ def calls(place: Place, service: str, release: str, session: str, token: str) ->
         ("GET", "/api/reports/dora"): (f"/api/reports/dora?service={service}", None),
         ("GET", "/api/reports/weekly"): ("/api/reports/weekly", None),
         ("GET", "/api/reports/slo"): ("/api/reports/slo", None),
+        ("GET", "/api/reports/slo/{service}/proposal"): (f"/api/reports/slo/{service}/proposal", None),
         ("GET", "/api/deliveries"): ("/api/deliveries", None),
         ("POST", "/api/deliveries"): ("/api/deliveries", None),
         ("PUT", "/api/secrets/{environment}/{name}"): (f"/api/secrets/production/key?service={service}", {}),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ...domain.counters import Histogram, Samples
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import LogLine, Point, Series, Signal
+from ...domain.slo_proposal import Shown
 from ...ports.logs import LogFilter, LogPage
 from ...ports.metrics import ScrapeTarget
 
@@ -14,7 +15,7 @@ class FakeMetrics:
     """Answers every query with one series of one point: of `values`, else 1. refused: expressions that are errors.
     down: it does not answer. exposing: addresses that expose metrics. scraped: what is collected, `writes` how often
     that changed. samples, measured: what `history` and `latencies` answer of (service, environment, version), whatever
-    the time."""
+    the time; counted: what `shown` does of (service, environment)."""
 
     shortest_bucket_seconds = 1.0
 
@@ -28,6 +29,7 @@ class FakeMetrics:
         self.writes = 0
         self.samples: dict[tuple[str, str, str], tuple[Samples, ...]] = {}
         self.measured: dict[tuple[str, str, str], Histogram] = {}
+        self.counted: dict[tuple[str, str], Shown] = {}
 
     async def query(self, expression: str, *, start: float, end: float, step: float, limit: int) -> list[Series]:
         self._answer()
@@ -51,6 +53,10 @@ class FakeMetrics:
     async def latencies(self, service: str, environment: str, version: str, *, start: float, end: float) -> Histogram:
         self._answer()
         return self.measured.get((service, environment, version), ())
+
+    async def shown(self, service: str, environment: str, *, start: float, end: float) -> Shown:
+        self._answer()
+        return self.counted.get((service, environment), Shown(requests=0, errors=0))
 
     async def scrape(self, targets: Sequence[ScrapeTarget]) -> None:
         self._answer()

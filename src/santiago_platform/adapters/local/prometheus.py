@@ -16,6 +16,7 @@ import yaml
 from ...domain.counters import Histogram, Samples
 from ...domain.errors import ErrorCode, PlatformError
 from ...domain.signal import Point, Series, Signal
+from ...domain.slo_proposal import Shown
 from ...ports.metrics import ScrapeTarget
 from ..layout import Layout
 
@@ -24,6 +25,7 @@ KEPT_SECONDS = 60 * 86400  # two windows of 30 days
 EXPOSES_SECONDS = 1.0
 ANSWER_BYTES = 16 * 1024 * 1024
 WINDOW = "15s"  # of the named signals; Envoys are scraped every 2 s
+_FAILED = ',envoy_response_code_class="5"'
 INSTANCE_SECONDS = 1  # between two looks at what the Envoys count of each instance
 
 # What is used of an Envoy's statistics: 50 series a cluster instead of 265.
@@ -205,8 +207,28 @@ class PrometheusMetrics:
 
     async def latencies(self, service: str, environment: str, version: str, *, start: float, end: float) -> Histogram:
         bucket = f"envoy_cluster_external_upstream_rq_time_bucket{{{_labels(service, environment, version)}}}"
-        asked = f"sum by (le) (increase({bucket}[{math.ceil(end - start)}s]))"
-        rows = (await self._post("/api/v1/query", {"query": asked, "time": str(end)}))["result"]
+        return await self._histogram(f"sum by (le) (increase({bucket}[{math.ceil(end - start)}s]))", end)
+
+    async def shown(self, service: str, environment: str, *, start: float, end: float) -> Shown:
+        labels, seconds = _labels(service, environment), math.ceil(end - start)
+
+        def gained(metric: str, more: str = "") -> str:
+            """`increase` leaves out what a series began with: of rare errors that may be all of them."""
+            of = f"envoy_cluster_external_upstream_rq_{metric}{{{labels}{more}}}"
+            return f"increase({of}[{seconds}s]) + (min_over_time({of}[{seconds}s]) unless {of} offset {seconds}s)"
+
+        requests = await self._number(f"sum({gained('completed')})", end)
+        errors = await self._number(f"sum({gained('xx', _FAILED)})", end)
+        within = await self._histogram(f"sum by (le) ({gained('time_bucket')})", end)
+        return Shown(requests=requests, errors=min(errors, requests), within=within)
+
+    async def _number(self, expression: str, at: float) -> int:
+        """Zero where there is no series."""
+        rows = (await self._post("/api/v1/query", {"query": expression, "time": str(at)}))["result"]
+        return round(float(rows[0]["value"][1])) if rows else 0
+
+    async def _histogram(self, expression: str, at: float) -> Histogram:
+        rows = (await self._post("/api/v1/query", {"query": expression, "time": str(at)}))["result"]
         edges = {float(row["metric"]["le"]) / 1000: round(float(row["value"][1])) for row in rows}
         counts = tuple(sorted((edge, n) for edge, n in edges.items() if math.isfinite(edge)))
         return counts if edges.get(math.inf) else ()

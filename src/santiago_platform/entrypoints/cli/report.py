@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.markup import escape
 
 from ...bootstrap import FileReports, to_markdown
+from ...domain.errors import ErrorCode, PlatformError
 from ...domain.report import Report, duration, shown
 from .app import AsJson, console, daemon
 
@@ -122,9 +124,18 @@ def weekly(
 
 
 @report.command("slo")
-def slo(as_json: AsJson = False) -> None:
+def slo(
+    propose: Annotated[
+        str | None,
+        typer.Option("--propose", metavar="SERVICE", help="Print an slo.yaml for it, from what it has shown."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every SLO and SLA: whether it is met, and how much error budget is left."""
     console.as_json = as_json
+    if propose is not None:
+        _propose(propose)
+        return
     found = daemon().get("/api/reports/slo")
     if as_json:
         console.answer(found)
@@ -135,6 +146,17 @@ def slo(as_json: AsJson = False) -> None:
     for line in found.get("breached", ()):
         console.say(f"SLA breached: {line}")
     for name in found.get("without", ()):
-        console.say(f"{name} has no SLO: write services/{name}/slo.yaml")
+        console.say(f"{name} has no SLO: `santiago report slo --propose {name}` proposes services/{name}/slo.yaml")
     for line in found.get("problems", ()):
         console.say(f"problem: {line}")
+
+
+def _propose(service: str) -> None:
+    """The YAML alone on standard output, so that it can be written to the file."""
+    found = daemon().get(f"/api/reports/slo/{quote(service, safe='')}/proposal")
+    if console.as_json:
+        console.answer(found)
+    elif found.get("yaml"):
+        typer.echo(found["yaml"], nl=False)
+    else:
+        raise PlatformError(ErrorCode.FAILED_PRECONDITION, f"no SLO is proposed for {service}: {found['reason']}")

@@ -13,6 +13,7 @@ from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.expression import selectors
 from santiago_platform.domain.slo import DAY, PLATFORM, Events, Method, Ratio, Slo, Threshold
 from santiago_platform.domain.slo_cases import rule_tests
+from santiago_platform.domain.slo_proposal import Shown, openslo, propose
 from santiago_platform.domain.slo_rules import rule_groups
 
 WHERE = "services/web/slo.yaml"
@@ -247,3 +248,12 @@ def test_the_workspace_confines_queries_once_there_is_a_second_tenant(tmp_path: 
     assert "service" not in asked()
     (tmp_path / "santiago.yaml").write_text(head + "tenants: {bank: {services: [vault]}}\n")
     assert 'service="web"' in asked()
+
+
+def test_what_is_proposed_is_read_as_it_was_meant() -> None:
+    shown = Shown(requests=10_000, errors=1, within=((0.25, 9_900), (3600.0, 10_000)))
+    slos = read(openslo("web", "production", propose(shown)))
+    assert [(s.environment, s.name, s.target) for s in slos] == [
+        ("production", "availability", 0.9995),
+        ("production", "latency-250ms", 0.95),
+    ]

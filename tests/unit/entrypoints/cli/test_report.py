@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from santiago_platform.domain.dora import Deploy, measured
+from santiago_platform.domain.slo_proposal import Shown
 from santiago_platform.entrypoints.cli import report as command
+from santiago_platform.operations.propose_slo import SloProposal
 from santiago_platform.operations.report_dora import DeliveryOf, DoraReport, FailureView
 from santiago_platform.testing.reports import NAME, report
 from santiago_platform.testing.rows import START
@@ -97,3 +99,19 @@ def test_dashboards_are_exported_without_a_platform_that_runs(santiago: Santiago
     done = santiago(*words, "--json")
     assert {Path(file).name for file in done.json["files"]} >= {"service.json", "gpu.json", "santiago.yaml"}
     assert "prometheus.example:9090" in (tmp_path / "out/provisioning/datasources/santiago.yaml").read_text()
+
+
+def test_a_proposed_slo_is_printed_as_the_file_it_becomes_or_it_is_said_why_not(
+    santiago: Santiago, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown(requests=10_000, errors=1)
+    known = SloProposal(service="till", environment="production", shown=shown, yaml="# [b]\nkind: SLO\n")
+    daemon = Daemon(known)
+    monkeypatch.setattr(command, "daemon", lambda: daemon)
+    assert santiago("report", "slo", "--propose", "till").out == known.yaml
+    assert daemon.asked == [("/api/reports/slo/till/proposal", None)]
+    assert santiago("report", "slo", "--propose", "till", "--json").json == daemon.value
+    daemon.value = {"service": "till", "reason": "7 requests were seen"}
+    done = santiago("report", "slo", "--propose", "till")
+    assert (done.code, done.out) == (1, "")
+    assert "7 requests were seen" in done.err
