@@ -16,6 +16,7 @@ from santiago_platform.adapters.local.prometheus import PrometheusConfig, Promet
 from santiago_platform.domain.counters import Delta, Histogram, buckets
 from santiago_platform.domain.errors import ErrorCode, PlatformError
 from santiago_platform.domain.signal import Series, Signal
+from santiago_platform.domain.slo_proposal import Shown
 from santiago_platform.testing import load
 from santiago_platform.testing.envoy_pair import EnvoyPair
 from santiago_platform.testing.eventually import eventually
@@ -164,10 +165,13 @@ class TestPrometheusMetrics(MetricsContract):
             latencies = await eventually(lambda: last(Signal.LATENCY), lambda r: "v1" in r, 20)
             assert 0 < latencies["v1"] < 1
             assert (await last(Signal.SATURATION)).keys() == {"v1", "v2"}
-        now = time.time()
-        shown = await metrics.shown("web", "production", start=now - 14 * 86400, end=now)
-        assert 0 < shown.errors < shown.requests >= 200
-        assert shown.within[-1][1] == pytest.approx(shown.requests, rel=0.1)
+
+        async def shown() -> Shown:
+            now = time.time()
+            return await metrics.shown("web", "production", start=now - 14 * 86400, end=now)
+
+        found = await eventually(shown, lambda s: s.requests >= 200 and s.within and s.within[-1][1] >= 200, 20)
+        assert 0 < found.errors < found.requests
         one = await metrics.query(
             metrics.expression(Signal.ERRORS, "web", "production", "v2"),
             start=time.time(),

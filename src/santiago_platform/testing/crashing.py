@@ -9,11 +9,21 @@ from typing import Any
 
 from ..ports import Ports
 
-PORTS = ("store", "ship_log", "artifacts", "compute", "jobs", "traffic", "probe", "logs")  # that change something
+PORTS = (
+    "store",
+    "ship_log",
+    "artifacts",
+    "compute",
+    "jobs",
+    "traffic",
+    "probe",
+    "logs",
+    "rules",
+)  # that change something
 # What only looks leaves the world as it was, so a crash there is like the one after the last effect.
 LOOKS = frozenset(
     {"admit", "admit_images", "completed", "counters", "disk_bytes", "get", "has_base", "head", "list"}
-) | {*("observe", "read", "resolve", "status", "unfinished", "verify")}
+) | {*("check", "loaded", "observe", "read", "resolve", "status", "unfinished", "verify")}
 Call = Callable[..., Awaitable[Any]]
 
 
