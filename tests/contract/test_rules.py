@@ -120,6 +120,7 @@ class TestPrometheusRules(RulesContract):
             harm()
             await rules.apply(OWNER, [GROUP])
             assert file.read_text() == text
+        await rules.apply(OWNER, [])
 
 
 class TestRulerRules(RulesContract):

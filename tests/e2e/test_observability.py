@@ -1,4 +1,4 @@
-"""The whole loop on a real platform: an objective, a bad release, a page, the way back, and what the reports say of it."""
+"""The whole loop on a real platform: objective, bad release, page, way back, and what the reports say of it."""
 
 from __future__ import annotations
 
