@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -12,7 +13,7 @@ import pytest
 from santiago_platform.testing.eventually import eventually
 from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
-from santiago_platform.testing.running_platform import RunningPlatform
+from santiago_platform.testing.running_platform import RunningPlatform, call
 
 pytestmark = pytest.mark.e2e
 HOST = "hello.production.localhost"
@@ -25,6 +26,7 @@ PRODUCTION = """\
 """
 ANSWER = '        if "orders" in self.path and VERSION == "bad":\n            return self.send_error(500)\n'
 DEPLOY = ("deploy", "hello", "--env", "production", "--wait")
+OF_TRAFFIC = ("--service", "hello", "--signal", "traffic", "--for", "0", "--threshold")
 EVALUATED_SECONDS = 150  # rules of objectives are evaluated each minute, and count between two of them
 
 
@@ -35,9 +37,24 @@ def platform(lifeline: Lifeline) -> Iterator[RunningPlatform]:
         platform.replace("santiago.yaml", "  production:\n    defaults:\n", PRODUCTION)
         platform.replace("services/hello/server.py", "    def answer(self):\n", "    def answer(self):\n" + ANSWER)
         platform.replace("services/hello/slo.yaml", "28d", "1h")
+        for usual, loose in (("0.99", "0.9"), ("0.95", "0.8")):  # of which a second of errors burns too little to page
+            platform.replace("services/hello/slo.yaml", f"target: {usual}", f"target: {loose}")
         platform.set_version("good")
         platform.santiago("up", "-d")
         yield platform
+
+
+@contextmanager
+def stopped(platform: RunningPlatform, unit: str) -> Iterator[None]:
+    supervisor = platform.platform.supervisor
+    stopping = supervisor.directory(unit) / "stopping"
+    stopping.touch()  # else it is started again at once
+    supervisor.control(unit, "-d")
+    try:
+        yield
+    finally:
+        stopping.unlink()
+        supervisor.control(unit, "-u")
 
 
 @pytest.fixture
@@ -108,3 +125,46 @@ async def test_what_the_errors_have_spent_holds_the_next_deploy_but_not_the_fix(
     assert platform.json("log", "verify")["intact"]
     proposed = platform.json("report", "slo", "--propose", "hello")
     assert 0 < proposed["shown"]["errors"] < proposed["shown"]["requests"]
+
+
+async def test_while_prometheus_is_down_reads_say_so_and_a_change_waits(
+    platform: RunningPlatform, api: httpx2.AsyncClient
+) -> None:
+    async def problems() -> list[str]:
+        return list((await api.get("/api/reports/slo")).json().get("problems", ()))
+
+    made = platform.json("alert", "create", "Quiet", *OF_TRAFFIC, "1e6")
+    assert made["state"] == "succeeded", made
+    with stopped(platform, "prometheus"):
+        assert "hello: Prometheus does not answer" in await eventually(problems, bool, 20)
+        (alert,) = platform.json("alert", "list")
+        assert alert["state"] == "unknown"
+        async with platform.client() as client:
+            with pytest.raises(RuntimeError, match="Prometheus does not answer"):
+                await call(client, "query_metrics", {"expression": "up"})
+        platform.replace("services/hello/slo.yaml", "1h", "2h")
+        applying = asyncio.create_task(asyncio.to_thread(platform.json, "monitoring", "apply", "hello"))
+    applied = await applying
+    assert applied["state"] == "succeeded", applied
+    assert await eventually(problems, lambda found: not found, 20) == []
+
+
+async def test_what_fires_while_alertmanager_is_down_is_told_when_it_is_back(
+    platform: RunningPlatform, api: httpx2.AsyncClient
+) -> None:
+    async def state() -> str:
+        listed = await asyncio.to_thread(platform.json, "alert", "list")
+        return next(str(alert["state"]) for alert in listed if alert["name"] == "Busy")
+
+    async def busy() -> list[Any]:
+        return [i for i in (await api.get("/api/incidents")).json()["incidents"] if i["cause"] == "Busy"]
+
+    async with Load(platform.ingress_port, HOST, connections=2, pause_seconds=0.02):
+        with stopped(platform, "alertmanager"):
+            made = await asyncio.to_thread(platform.json, "alert", "create", "Busy", *OF_TRAFFIC, "0.1")
+            assert made["state"] == "succeeded", made
+            await eventually(state, lambda seen: seen == "firing", 60)
+            assert await busy() == []
+        (told,) = await eventually(busy, bool, 60)
+    assert told["severity"] == "ticket"
+    assert platform.json("log", "verify")["intact"]
