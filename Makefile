@@ -32,6 +32,10 @@ demo: setup ## The main job, end to end, on a workspace of its own; leaves nothi
 test: setup lint ## All tests but the long ones
 	@$(BIN)/pytest
 
+.PHONY: test-slow
+test-slow: setup ## Those that wait for minutes: objectives, budgets and incidents from end to end
+	@$(BIN)/pytest -m slow
+
 .PHONY: test-fast
 test-fast: $(STAMP) ## Unit tests alone, in seconds
 	@$(BIN)/pytest tests/unit

@@ -168,6 +168,7 @@ async def test_the_collector_is_told_of_a_deploy_by_the_daemon_and_services_are_
     assert {f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.endpoint}", "OTEL_SERVICE_NAME=hello"} <= environment_of(unit.name)
 
 
+@pytest.mark.slow
 async def test_the_platforms_own_objectives_are_measured(platform: RunningPlatform) -> None:
     async def measured() -> dict[str, Any]:
         found = platform.json("report", "slo")

@@ -15,7 +15,7 @@ from santiago_platform.testing.lifeline import Lifeline
 from santiago_platform.testing.load import Load
 from santiago_platform.testing.running_platform import RunningPlatform, call
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 HOST = "hello.production.localhost"
 PRODUCTION = """\
   production:
